@@ -1,0 +1,140 @@
+"""medanomaly data: phantom, folder and table make a manifest; check says whether it can be trusted."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from medanomaly.cli.parsing import run_function
+from medanomaly.datasets.check import check_manifest
+from medanomaly.datasets.folder import folder_manifest
+from medanomaly.datasets.manifest import Record, read_manifest, write_manifest
+from medanomaly.datasets.phantom import PhantomConfig, phantom_set
+from medanomaly.datasets.table import TableColumns, table_records
+from medanomaly.errors import ConfigError, InputError
+
+
+def phantom(
+    out: Path,
+    num_patients: int = 120,
+    images_per_patient: int = 2,
+    image_size: int = 64,
+    seed: int = 0,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+) -> int:
+    """Draw a labelled chest-phantom set with exact effusion masks; nothing is downloaded.
+
+    Args:
+        out: folder for images, masks, healthy twins and manifest.csv
+        num_patients: every second one has an effusion
+        images_per_patient: films of one patient
+        image_size: rows and columns, px
+        seed: two sets with different seeds share no patient
+        fractions: of patients in train, val and test
+    """
+    config = PhantomConfig(num_patients=num_patients, images_per_patient=images_per_patient, image_size=image_size, seed=seed)
+    return say(phantom_set(config, out, fractions), out / "manifest.csv")
+
+
+def folder(
+    root: Path,
+    out: Path | None = None,
+    classes: tuple[str, ...] = ("healthy", "diseased"),
+    val_fraction: float = 0.1,
+    patient_pattern: str | None = None,
+    seed: int = 0,
+) -> int:
+    """Manifest of a tree training/{healthy,diseased}, testing/{healthy,diseased}; masks in testing/masks or beside the images.
+
+    Args:
+        root: the folder that holds training/ and testing/
+        out: the manifest to write; default ROOT/manifest.csv
+        classes: class names, matched to folder names
+        val_fraction: share of the training patients that becomes val
+        patient_pattern: regular expression with one group that finds the patient in a path; default: the file's stem
+        seed: of the choice of val patients
+    """
+    target = root / "manifest.csv" if out is None else out
+    records = folder_manifest(root, classes, val_fraction=val_fraction, seed=seed, patient_pattern=patient_pattern)
+    write_manifest(records, target, allow_outside=True)
+    return say(records, target)
+
+
+def table(
+    csv: Path,
+    out: Path,
+    columns: TableColumns = TableColumns(),
+    labels: dict[str, str] | None = None,
+    splits: dict[str, str] | None = None,
+    where: dict[str, str] | None = None,
+    val_fraction: float = 0.0,
+    seed: int = 0,
+) -> int:
+    """Manifest of any CSV whose columns are named here.
+
+    Args:
+        csv: the table; paths in it are relative to its folder
+        out: the manifest to write
+        columns: which column means what
+        labels: cell to class name, e.g. '{"0": healthy, "1": diseased}'
+        splits: cell to split, e.g. '{train: train, holdout: test}'
+        where: keep only rows with these cells, e.g. '{use: "1"}'
+        val_fraction: share of the train patients that becomes val
+        seed: of that choice
+    """
+    records = table_records(
+        csv, columns, labels=labels or {}, splits=splits or {}, where=where or {}, val_fraction=val_fraction, seed=seed
+    )
+    write_manifest(records, out, allow_outside=True)
+    return say(records, out)
+
+
+def check(manifest: Path, deep: bool = False, healthy: str = "healthy", json_out: Path | None = None) -> int:
+    """Refuse leakage, missing files, label and mask mismatches; exit code 4 if the manifest must not be used.
+
+    Args:
+        manifest: the CSV
+        deep: also decode every image and mask
+        healthy: name of the class without disease
+        json_out: write the findings as JSON here
+    """
+    report = check_manifest(read_manifest(manifest, allow_outside=True), deep, healthy_class=healthy)
+    print(report)
+    if json_out is not None:
+        json_out.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+    if not report.ok:
+        raise InputError("must not be used as it is", code="E_CHECK", path=manifest, fix="mend the errors above")
+    print("ok")
+    return 0
+
+
+def say(records: Sequence[Record], path: Path) -> int:
+    """Print what a manifest holds."""
+    counts = Counter((record.split or "no split", record.label or "no label") for record in records)
+    for (split, label), count in sorted(counts.items()):
+        print(f"{split:9s} {label:10s} {count:6d} images")
+    print(f"wrote {path}")
+    return 0
+
+
+ACTIONS: dict[str, tuple[Callable[..., int], str]] = {
+    "phantom": (phantom, "OUT [options]"),
+    "folder": (folder, "ROOT [options]"),
+    "table": (table, "CSV OUT [options]"),
+    "check": (check, "MANIFEST [--deep true]"),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``medanomaly data ACTION ...``."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: medanomaly data ACTION ...\n\nactions:")
+        for name, (function, usage) in ACTIONS.items():
+            print(f"  {name:8s} {usage:24s} {(function.__doc__ or '').splitlines()[0]}")
+        return 0
+    if arguments[0] not in ACTIONS:
+        raise ConfigError(f"unknown action {arguments[0]!r}", code="E_USAGE", fix=f"choose one of {', '.join(ACTIONS)}")
+    function, usage = ACTIONS[arguments[0]]
+    return run_function(function, f"medanomaly data {arguments[0]}", usage, arguments[1:])

@@ -1,0 +1,64 @@
+"""The ``medanomaly`` command: one word chooses the file that does the work; every error is one line with its exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from medanomaly.errors import EXIT_INTERNAL, MedanomalyError
+
+COMMANDS = {
+    "demo": "make phantoms, train for a minute, localize phantoms and chest X-rays, write a report",
+    "data": "phantom | folder | check: make or inspect a manifest",
+    "train": "train a preset on a manifest",
+    "localize": "heatmaps, masks and pseudo-healthy images of a file, a folder or a manifest",
+    "evaluate": "numbers with intervals on a manifest's test split, beside the floors",
+    "report": "one HTML page from an evaluation folder",
+    "export": "a release file from a run: float16 weights and a model card",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        print("usage: medanomaly COMMAND [options]\n\ncommands:")
+        print("\n".join(f"  {name:10s} {text}" for name, text in COMMANDS.items()))
+        print("\n`medanomaly COMMAND --help` says more; `--debug` shows tracebacks. Not for diagnosis.")
+        return 0
+    if words[0] == "--version":
+        from medanomaly import __version__
+
+        print(__version__)
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"medanomaly: unknown command {ascii(words[0])} [E_USAGE]; see medanomaly --help", file=sys.stderr)
+        return 2
+    os.environ.setdefault("MPLBACKEND", "Agg")
+    try:
+        code: int = importlib.import_module(f"medanomaly.cli.{words[0]}").main(words[1:])
+        return code
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_INTERNAL
+    except MedanomalyError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"medanomaly {words[0]}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"medanomaly {words[0]}: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"medanomaly {words[0]}: internal error: {type(error).__name__}: {error}; run again with --debug", file=sys.stderr)
+        return EXIT_INTERNAL
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Frozen dataclasses to JSON and back, refusing what they do not know."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from medanomaly.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> Any:
+    """Plain dicts, lists and scalars of a (nested) dataclass."""
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        return {field.name: to_dict(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    if isinstance(config, list | tuple):
+        return [to_dict(value) for value in config]
+    return config
+
+
+def from_dict(cls: type[T], content: Mapping[str, Any], where: str = "config") -> T:
+    """Undo of :func:`to_dict`.
+
+    Raises:
+        ConfigError: an unknown key (with the nearest known one) or a value of the wrong type.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {field.name for field in dataclasses.fields(typing.cast(Any, cls))}
+    for key in content:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            fix = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
+            raise ConfigError(f"unknown key {where}.{key}", code="E_CONFIG", fix=fix)
+    return cls(**{key: convert(hints[key], value, f"{where}.{key}") for key, value in content.items()})
+
+
+def convert(hint: Any, value: Any, where: str) -> Any:
+    """``value`` from JSON as ``hint`` wants it."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where} must be an object, got {value!r}", code="E_CONFIG")
+        return from_dict(hint, value, where)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        inner = [arg for arg in args if arg is not type(None)]
+        return convert(inner[0], value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{where} must be a list, got {value!r}", code="E_CONFIG")
+        inner = [args[0]] * len(value) if len(args) == 2 and args[1] is Ellipsis else list(args)
+        if len(inner) != len(value):
+            raise ConfigError(f"{where} must have {len(inner)} entries, got {len(value)}", code="E_CONFIG")
+        return tuple(convert(kind, item, where) for kind, item in zip(inner, value, strict=True))
+    if origin is typing.Literal:
+        if value not in args:
+            raise ConfigError(f"{where} must be one of {', '.join(map(str, args))}, got {value!r}", code="E_CONFIG")
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(hint, type) and (not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool)):
+        raise ConfigError(f"{where} must be of type {hint.__name__}, got {value!r}", code="E_CONFIG")
+    return value

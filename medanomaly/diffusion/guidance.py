@@ -1,0 +1,56 @@
+"""Guidance as functions from noise predictors to noise predictors: the sampler never hears of it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from medanomaly.diffusion.schedule import NoiseSchedule
+from medanomaly.diffusion.walk import predicted_clean
+from medanomaly.types import EpsFn
+
+
+def classifier_free(eps_class: EpsFn, eps_null: EpsFn, guidance_scale: float) -> EpsFn:
+    """Classifier-free guidance (Ho & Salimans 2022, arXiv:2207.12598, eq. 6): eps_null + g (eps_class - eps_null).
+
+    Args:
+        eps_class: predictor conditioned on the target class.
+        eps_null: predictor conditioned on the null class.
+        guidance_scale: g; 0 = unconditional, 1 = conditional, > 1 = extrapolated. The paper's w is g - 1.
+    """
+
+    def eps_fn(x_t: Tensor, t: int) -> Tensor:
+        eps = eps_null(x_t, t)
+        return eps + guidance_scale * (eps_class(x_t, t) - eps)
+
+    return eps_fn
+
+
+def within_levels(guided: EpsFn, plain: EpsFn, interval: tuple[int, int]) -> EpsFn:
+    """``guided`` for levels in [low, high], ``plain`` elsewhere (Kynkaanniemi et al. 2024, arXiv:2404.07724)."""
+    low, high = interval
+
+    def eps_fn(x_t: Tensor, t: int) -> Tensor:
+        return guided(x_t, t) if low <= t <= high else plain(x_t, t)
+
+    return eps_fn
+
+
+def dynamic_thresholding(eps_fn: EpsFn, schedule: NoiseSchedule, quantile: float = 0.995) -> EpsFn:
+    """Noise whose predicted x_0 is clamped to a per-image quantile of |x_0| and rescaled (Saharia et al. 2022, arXiv:2205.11487, 2.3).
+
+    Images whose quantile is at most 1 are left alone but for values beyond [-1, 1].
+
+    Args:
+        eps_fn: predictor to correct.
+        schedule: signal power by level; t must be at least 1.
+        quantile: in (0, 1].
+    """
+
+    def thresholded(x_t: Tensor, t: int) -> Tensor:
+        x_0 = predicted_clean(x_t, eps_fn(x_t, t), t, schedule)
+        limit = torch.quantile(x_0.abs().flatten(1), quantile, dim=1).clamp(min=1).view(-1, 1, 1, 1)
+        x_0 = x_0.clamp(-limit, limit) / limit
+        return (x_t - schedule.signal(t) * x_0) / schedule.noise(t)
+
+    return thresholded

@@ -1,0 +1,1 @@
+"""Images in (DICOM, NIfTI, npy, PNG, JPEG, TIFF) and plain files out."""

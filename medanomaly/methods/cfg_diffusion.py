@@ -1,0 +1,202 @@
+"""The method: encode an image with the null class, decode it guided towards healthy, and look at what changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from medanomaly.checkpoint import load_weights
+from medanomaly.diffusion.guidance import classifier_free, dynamic_thresholding, within_levels
+from medanomaly.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition
+from medanomaly.diffusion.walk import ddim_walk
+from medanomaly.errors import ConfigError
+from medanomaly.methods.recipe import DiffusionTrainer
+from medanomaly.rng import stable_hash
+from medanomaly.scoring.image_score import image_score
+from medanomaly.scoring.maps import difference_map, median, smooth
+from medanomaly.training.config import TrainingConfig
+from medanomaly.types import AnomalyMethod, AnomalyResult, EpsFn, WalkObserver
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerConfig:
+    """How an image is translated to healthy."""
+
+    noise_level: int = 500
+    """Level L to encode to, 1..T; higher erases larger lesions, and more anatomy (Wolleb et al. 2022, arXiv:2203.04306)."""
+    num_steps: int = 100
+    """DDIM steps each way; the round-trip error about halves when this doubles."""
+    guidance_scale: float = 3.0
+    """g in eps_null + g (eps_class - eps_null); a seed command's ``--guidance_scale w`` is g = w + 1."""
+    guidance_interval: tuple[int, int] | None = None
+    """(low, high) levels inside which g applies; conditional (g = 1) outside. None = everywhere."""
+    dynamic_threshold: float | None = None
+    """Quantile of |x_0| for dynamic thresholding of the guided half, e.g. 0.995; None = off."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.num_steps <= self.noise_level:
+            raise ConfigError(
+                f"sampler.num_steps must be in 1..noise_level={self.noise_level}, got {self.num_steps}", code="E_CONFIG"
+            )
+        if not 0 <= self.guidance_scale <= 50:
+            raise ConfigError(f"sampler.guidance_scale must be in 0..50, got {self.guidance_scale}", code="E_CONFIG")
+        if self.dynamic_threshold is not None and not 0 < self.dynamic_threshold <= 1:
+            raise ConfigError(f"sampler.dynamic_threshold must be in (0, 1], got {self.dynamic_threshold}", code="E_CONFIG")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapConfig:
+    """From two images to a map and a score."""
+
+    subtract_round_trip: bool = False
+    """Subtract what encode and decode with the null class change by themselves (one more decode)."""
+    median_px: int = 0
+    """Side of a median filter on the map in model px, odd; 0 = none."""
+    smooth_px: float = 0.0
+    """Sigma of a Gaussian on the map in model px; 0 = none."""
+    image_score: Literal["top1", "mean", "max"] = "top1"
+    """Image score: mean of the top 1 % of the map, its mean, or its maximum."""
+
+    def __post_init__(self) -> None:
+        if self.median_px < 0 or (self.median_px and self.median_px % 2 == 0):
+            raise ConfigError(f"map.median_px must be 0 or odd, got {self.median_px}", code="E_CONFIG")
+        if self.smooth_px < 0:
+            raise ConfigError(f"map.smooth_px must not be negative, got {self.smooth_px}", code="E_CONFIG")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CfgDiffusionConfig:
+    """Classifier-free-guidance diffusion between named classes."""
+
+    kind: ClassVar[str] = "cfg_diffusion"
+
+    classes: tuple[str, ...] = ("healthy", "diseased")
+    """Names of the classes in the order of the embedding's rows."""
+    target: str = "healthy"
+    """Class an image is translated to, by name."""
+    p_uncond: float = 0.1
+    """Probability that a training label becomes the null class."""
+    bound_weight: float = 1e-3
+    """lambda of the variational term that trains the variance (arXiv:2102.09672)."""
+    network: NetworkConfig = NetworkConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    sampler: SamplerConfig = SamplerConfig()
+    map: MapConfig = MapConfig()
+
+    def __post_init__(self) -> None:
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise ConfigError(f"method.classes must be two or more different names, got {self.classes}", code="E_CONFIG")
+        if self.target not in self.classes:
+            raise ConfigError(
+                f"method.target {self.target!r} is not one of method.classes {', '.join(self.classes)}", code="E_CLASS"
+            )
+        if not 0 <= self.p_uncond <= 1:
+            raise ConfigError(f"method.p_uncond must be in [0, 1], got {self.p_uncond}", code="E_CONFIG")
+        if self.sampler.noise_level > self.schedule.num_levels:
+            raise ConfigError(f"sampler.noise_level must be at most schedule.num_levels={self.schedule.num_levels}", code="E_CONFIG")
+
+    def recipe(self, *, image_channels: int, training: TrainingConfig, device: torch.device) -> CfgDiffusionRecipe:
+        """A fresh training of this method, its weights drawn from ``training.seed``."""
+        return CfgDiffusionRecipe(self, image_channels=image_channels, training=training, device=device)
+
+    def restore(self, weights: dict[str, Tensor], *, image_channels: int, device: torch.device, source: str) -> CfgDiffusion:
+        """The method with trained weights (as its recipe's ``weights()`` gave them)."""
+        denoiser = Denoiser(self.network, image_channels=image_channels, classes=self.classes)
+        load_weights(denoiser, weights, source)
+        return CfgDiffusion(self, denoiser.to(device).eval())
+
+
+class CfgDiffusion:
+    """Pseudo-healthy translation by guided DDIM inversion."""
+
+    def __init__(self, config: CfgDiffusionConfig, denoiser: Denoiser) -> None:
+        self.config = config
+        self.denoiser = denoiser
+        self.schedule = NoiseSchedule.from_config(config.schedule)
+        self.levels = self.schedule.grid(config.sampler.noise_level, config.sampler.num_steps)
+
+    def guided(self) -> EpsFn:
+        """Noise predictor of the decoding half."""
+        sampler = self.config.sampler
+        target = condition(self.denoiser, self.config.target, self.schedule)
+        null = condition(self.denoiser, None, self.schedule)
+        eps_fn = classifier_free(target, null, sampler.guidance_scale)
+        if sampler.guidance_interval is not None:
+            eps_fn = within_levels(eps_fn, target, sampler.guidance_interval)
+        if sampler.dynamic_threshold is not None:
+            eps_fn = dynamic_thresholding(eps_fn, self.schedule, sampler.dynamic_threshold)
+        return eps_fn
+
+    @torch.inference_mode()
+    def encode(self, x: Tensor, observer: WalkObserver | None = None) -> Tensor:
+        """(B, C, H, W) latent at the noise level, with the null class and no guidance."""
+        return ddim_walk(condition(self.denoiser, None, self.schedule), x, self.levels, self.schedule, observer)
+
+    @torch.inference_mode()
+    def decode(self, latent: Tensor, eps_fn: EpsFn, observer: WalkObserver | None = None) -> Tensor:
+        """(B, C, H, W) image in [-1, 1] from a latent, clamped once at the end."""
+        return ddim_walk(eps_fn, latent, self.levels[::-1], self.schedule, observer).clamp(-1, 1)
+
+    @torch.inference_mode()
+    def round_trip(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) what encode and decode with the null class make of x: the noise floor under every map."""
+        return self.decode(self.encode(x), condition(self.denoiser, None, self.schedule))
+
+    @torch.inference_mode()
+    def localize(self, x: Tensor, observer: WalkObserver | None = None) -> AnomalyResult:
+        """Map, score and pseudo-healthy twin of x (B, C, H, W) in [-1, 1]."""
+        self._check(x)
+        latent = self.encode(x, observer)
+        pseudo_healthy = self.decode(latent, self.guided(), observer)
+        anomaly_map = difference_map(x, pseudo_healthy)
+        settings = self.config.map
+        if settings.subtract_round_trip:
+            unguided = self.decode(latent, condition(self.denoiser, None, self.schedule))
+            anomaly_map = (anomaly_map - difference_map(x, unguided)).clamp(min=0)
+        if settings.median_px:
+            anomaly_map = median(anomaly_map, settings.median_px)
+        if settings.smooth_px:
+            anomaly_map = smooth(anomaly_map, settings.smooth_px)
+        return AnomalyResult(
+            anomaly_map=anomaly_map, score=image_score(anomaly_map, settings.image_score), pseudo_healthy=pseudo_healthy
+        )
+
+    def _check(self, x: Tensor) -> None:
+        channels, multiple = self.denoiser.image_channels, self.config.network.size_multiple
+        if x.ndim != 4 or x.shape[1] != channels:
+            raise ValueError(f"x must be (B, {channels}, H, W), got {tuple(x.shape)}; add a batch axis with x[None]")
+        if x.shape[2] % multiple or x.shape[3] % multiple:
+            raise ValueError(f"x must have sides that are multiples of {multiple}, got {tuple(x.shape[2:])}; pad it first")
+
+
+class CfgDiffusionRecipe(DiffusionTrainer):
+    """Training of the method: the shared diffusion step with this method's classes."""
+
+    def __init__(
+        self, config: CfgDiffusionConfig, *, image_channels: int, training: TrainingConfig, device: torch.device
+    ) -> None:
+        self.config, self.image_channels = config, image_channels
+        with torch.random.fork_rng(devices=[]):
+            # PyTorch initialises layers from its global generator only: seed it inside the fork, leave no trace outside.
+            torch.random.default_generator.manual_seed(stable_hash(training.seed, "weights"))
+            denoiser = Denoiser(config.network, image_channels=image_channels, classes=config.classes)
+        super().__init__(
+            denoiser,
+            NoiseSchedule.from_config(config.schedule),
+            training,
+            p_uncond=config.p_uncond,
+            bound_weight=config.bound_weight,
+            device=device,
+        )
+
+    def method(self) -> AnomalyMethod:
+        """The method with the averaged weights."""
+        return self.config.restore(self.weights(), image_channels=self.image_channels, device=self.device, source="this run")
+
+    def state(self) -> dict[str, Any]:
+        """As the trainer's, with the classes so that a continuation cannot swap them."""
+        return super().state() | {"classes": list(self.config.classes)}

@@ -1,0 +1,96 @@
+"""Experiments that can be named on the command line. Measured results and costs stand in docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from medanomaly.datasets.transforms import PreprocessConfig
+from medanomaly.diffusion.unet import NetworkConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, MapConfig, SamplerConfig
+from medanomaly.methods.experiment import Experiment
+from medanomaly.training.config import TrainingConfig
+
+
+def phantom64_cfg() -> Experiment:
+    """Chest phantoms at 64 x 64: 2.3 M parameters, 5,000 steps, about an hour on one core."""
+    return Experiment(
+        name="phantom64-cfg",
+        method=CfgDiffusionConfig(
+            network=NetworkConfig(channels=(32, 64, 64, 96), attention=(False, False, True, True)),
+            sampler=SamplerConfig(noise_level=500, num_steps=50, guidance_scale=3.0),
+            map=MapConfig(median_px=3),
+        ),
+        preprocess=PreprocessConfig(image_size=64),
+        training=TrainingConfig(num_steps=5000, batch_size=16, learning_rate=3e-4, precision="bf16"),
+    )
+
+
+def gray64_cfg() -> Experiment:
+    """Any gray images at 64 x 64, the phantom preset's network: for a CPU."""
+    return replace(
+        phantom64_cfg(),
+        name="gray64-cfg",
+        method=replace(phantom64_cfg().method, map=MapConfig(smooth_px=1.5)),
+    )
+
+
+def gray128_cfg() -> Experiment:
+    """Any gray images at 128 x 128: 18 M parameters, for a small GPU or a patient CPU."""
+    return Experiment(
+        name="gray128-cfg",
+        method=CfgDiffusionConfig(
+            network=NetworkConfig(
+                channels=(64, 128, 128, 256, 256),
+                attention=(False, False, False, True, True),
+                num_res_blocks=2,
+                head_channels=64,
+                norm_groups=32,
+            ),
+            sampler=SamplerConfig(noise_level=500, num_steps=100, guidance_scale=3.0),
+            map=MapConfig(smooth_px=2.0),
+        ),
+        preprocess=PreprocessConfig(image_size=128),
+        training=TrainingConfig(num_steps=30_000, batch_size=32, learning_rate=2e-4, ema_decay=0.9995, precision="bf16", num_workers=4),
+    )
+
+
+def cxr256_cfg() -> Experiment:
+    """The seed's chest X-ray setting: 256 x 256, base 128, multipliers 1 1 2 2 4 4, attention at 16, dropout 0.1, g = 5.
+
+    114 M parameters; 1,500 network evaluations of 497 GFLOP an image: for a GPU.
+    """
+    return Experiment(
+        name="cxr256-cfg",
+        method=CfgDiffusionConfig(
+            network=NetworkConfig(
+                channels=(128, 128, 256, 256, 512, 512),
+                attention=(False, False, False, False, True, False),
+                num_res_blocks=2,
+                head_channels=512,
+                norm_groups=32,
+                dropout=0.1,
+            ),
+            sampler=SamplerConfig(noise_level=500, num_steps=500, guidance_scale=5.0),
+        ),
+        preprocess=PreprocessConfig(image_size=256),
+        training=TrainingConfig(
+            num_steps=50_000,
+            batch_size=4,
+            learning_rate=1e-4,
+            warmup_steps=0,
+            decay="linear",
+            ema_decay=0.9999,
+            flip=False,
+            num_workers=4,
+            save_every=1000,
+        ),
+    )
+
+
+PRESETS: dict[str, Callable[[], Experiment]] = {
+    "phantom64-cfg": phantom64_cfg,
+    "gray64-cfg": gray64_cfg,
+    "gray128-cfg": gray128_cfg,
+    "cxr256-cfg": cxr256_cfg,
+}

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from medanomaly.metrics.binned import binned_auroc, binned_average_precision, histogram, patient_histograms, score_bins
+from medanomaly.metrics.ranking import Ranked, auroc, average_precision, rank
+
+PAIRS = [(binned_auroc, auroc), (binned_average_precision, average_precision)]
+
+
+def ranked(seed: int, num: int = 3000, levels: int | None = None) -> Ranked:
+    rng = np.random.default_rng(seed)
+    labels = rng.random(num) < 0.05
+    scores = rng.normal(size=num) + 1.5 * labels
+    return rank((np.round(scores * levels) if levels else scores).astype(np.float32), labels)
+
+
+@pytest.mark.parametrize(("approximate", "exact"), PAIRS)
+@pytest.mark.parametrize("num_bins", [2, 8, 64, 4096])
+@pytest.mark.parametrize("levels", [1, 20, None])
+def test_the_exact_value_lies_within_the_stated_bound(
+    approximate: Callable[..., tuple[float, float]], exact: Callable[[Ranked], float], num_bins: int, levels: int | None
+) -> None:
+    for seed in range(20):
+        scores = ranked(seed, levels=levels)
+        bins = score_bins(scores, num_bins)
+        value, bound = approximate(histogram(bins, scores.positives), histogram(bins, scores.negatives), bins.lossless)
+        assert abs(value - exact(scores)) <= bound + 1e-12
+
+
+def test_the_auroc_bound_is_one_over_the_number_of_bins_without_ties() -> None:
+    scores = ranked(1, num=60_000)
+    for num_bins in (16, 256, 2048):
+        bins = score_bins(scores, num_bins)
+        _, bound = binned_auroc(histogram(bins, scores.positives), histogram(bins, scores.negatives), bins.lossless)
+        assert 0 < bound <= 1 / num_bins * (1 + num_bins / scores.positives.size)
+
+
+@pytest.mark.parametrize(("approximate", "exact"), PAIRS)
+def test_few_distinct_scores_lose_nothing(
+    approximate: Callable[..., tuple[float, float]], exact: Callable[[Ranked], float]
+) -> None:
+    scores = ranked(2, levels=3)
+    bins = score_bins(scores, 1024)
+    value, bound = approximate(histogram(bins, scores.positives), histogram(bins, scores.negatives), bins.lossless)
+    assert bound == 0
+    assert value == pytest.approx(exact(scores), abs=1e-12)
+
+
+def test_a_score_shared_by_most_pixels_gets_a_bin_of_its_own() -> None:
+    scores = ranked(3)
+    mostly_zero = Ranked(scores.positives, np.sort(np.where(scores.negatives > 1, scores.negatives, 0).astype(np.float32)))
+    bins = score_bins(mostly_zero, 256)
+    _, bound = binned_auroc(histogram(bins, mostly_zero.positives), histogram(bins, mostly_zero.negatives), bins.lossless)
+    assert bound < 1 / 256
+
+
+def test_an_absent_class_is_undefined_in_both() -> None:
+    bins = score_bins(ranked(0), 16)
+    some, none = np.ones(bins.lossless.size), np.zeros(bins.lossless.size)
+    for approximate, _ in PAIRS:
+        values, _ = approximate(np.stack([some, none]), np.stack([none, some]), bins.lossless)
+        assert np.isnan(values).all()
+
+
+def test_every_pixel_is_counted_once_under_its_patient() -> None:
+    rng = np.random.default_rng(0)
+    maps = [rng.random((6, 7)).astype(np.float32), rng.random((3, 4)).astype(np.float32), rng.random((5, 5)).astype(np.float32)]
+    masks = [m > 0.8 for m in maps]
+    within = [m > 0.2 for m in maps]
+    bins = score_bins(rank(maps[0].ravel(), masks[0].ravel()), 8)
+    positives, negatives = patient_histograms(bins, maps, masks, np.array([0, 1, 0]), within)
+    assert positives.sum(axis=1).tolist() == [masks[0].sum() + masks[2].sum(), masks[1].sum()]
+    assert (positives + negatives).sum() == sum(int(region.sum()) for region in within)
