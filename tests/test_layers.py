@@ -40,6 +40,7 @@ LAYER = {
 SAME_LAYER = {
     ("medanomaly.checkpoint", "medanomaly.files"): "checkpoints are written whole",
     ("medanomaly.datasets", "medanomaly.io"): "a manifest names files, io reads them",
+    ("medanomaly.scoring", "medanomaly.metrics"): "an operating point is the threshold that is best by a metric",
 }
 """The arrows that stay within a layer, each with its reason."""
 

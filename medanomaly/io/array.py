@@ -53,10 +53,7 @@ def _from_npz(path: Path, limits: ReadLimits) -> npt.NDArray[Any]:
                 fix="save one array with numpy.savez(path, pixels)",
             )
         with archive.open(members[0]) as stream:
-            array = _checked_array(stream, members[0].file_size, path, limits)
-            # The zip's checksum is compared only when its end is reached.
-            stream.read(1)
-        return array
+            return _checked_array(stream, members[0].file_size, path, limits)
 
 
 def _checked_array(stream: IO[bytes], num_bytes: int, path: Path, limits: ReadLimits) -> npt.NDArray[Any]:

@@ -23,7 +23,7 @@ from pydicom.uid import UID
 
 from medanomaly.errors import InputError
 from medanomaly.io.channels import to_channels
-from medanomaly.io.dicom_values import Display, apply_modality, apply_voi, invert_monochrome1, stored_range
+from medanomaly.io.dicom_values import Display, apply_modality, apply_voi, invert_monochrome1, numbers_of, stored_range
 from medanomaly.io.faults import library_faults
 from medanomaly.io.limits import check_frame_count, check_shape
 from medanomaly.io.options import ReadOptions, chosen_frame
@@ -148,8 +148,8 @@ def _check_header(dataset: Dataset, element: str, path: Path, options: ReadOptio
 
 def _decode(dataset: Dataset, element: str, syntax: UID, index: int, num_frames: int, path: Path) -> npt.NDArray[Any]:
     """(H, W[, 3]) stored values of one frame: the caller's own copy, never pydicom's cached array."""
+    _check_codec(syntax, path)
     if syntax.is_compressed:
-        _check_codec(syntax, path)
         _check_encapsulated_size(dataset, index, num_frames, path)
     else:
         _check_native_length(dataset, element, path)
@@ -227,9 +227,9 @@ def _spacing(measures: Dataset) -> tuple[tuple[float, float] | None, tuple[str, 
         ("PixelSpacing", None),
         ("ImagerPixelSpacing", "spacing is ImagerPixelSpacing, at the detector: in the patient it is smaller"),
     ):
-        values = measures.get(name)
-        if values is not None and len(values) == 2 and all(math.isfinite(value) and value > 0 for value in values):
-            return (float(values[0]), float(values[1])), (() if note is None else (note,))
+        values = numbers_of(measures.get(name))
+        if len(values) == 2 and all(math.isfinite(value) and value > 0 for value in values):
+            return (values[0], values[1]), (() if note is None else (note,))
     return None, ()
 
 
@@ -238,6 +238,8 @@ def _content_notes(dataset: Dataset) -> tuple[str, ...]:
     notes = []
     if dataset.get("BurnedInAnnotation") == "YES":
         notes.append("BurnedInAnnotation is YES: text, perhaps identity, is part of the pixels")
+    if dataset.get("PresentationLUTShape") == "INVERSE" and dataset.PhotometricInterpretation == "MONOCHROME2":
+        notes.append("PresentationLUTShape INVERSE contradicts MONOCHROME2 and is not applied")
     padding = dataset.get("PixelPaddingValue")
     if isinstance(padding, int):
         notes.append(f"PixelPaddingValue {padding} is left in place")

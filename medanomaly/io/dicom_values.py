@@ -85,7 +85,7 @@ def apply_voi(display: Display, attributes: Dataset, path: Path, options: ReadOp
         tables = attributes.VOILUTSequence
         _check_index(index, len(tables), "VOI LUTs", path)
         return _look_up(display, tables[index], "VOI LUT", path)
-    centers, widths = _numbers(attributes.get("WindowCenter")), _numbers(attributes.get("WindowWidth"))
+    centers, widths = numbers_of(attributes.get("WindowCenter")), numbers_of(attributes.get("WindowWidth"))
     if not centers and not widths:
         return _noted(display, "the file has no window: values are only rescaled")
     if len(centers) != len(widths):
@@ -152,7 +152,7 @@ def _entries(content: Any, num_entries: int, *, little_endian: bool) -> Float64A
 
 def _number(attributes: Dataset, name: str, path: Path) -> float | None:
     """The element's one finite number; None where it is absent or empty."""
-    found = _numbers(attributes.get(name))
+    found = numbers_of(attributes.get(name))
     if not found:
         return None
     if len(found) > 1 or not math.isfinite(found[0]):
@@ -160,7 +160,7 @@ def _number(attributes: Dataset, name: str, path: Path) -> float | None:
     return found[0]
 
 
-def _numbers(value: Any) -> list[float]:
+def numbers_of(value: Any) -> list[float]:
     """An element's values (VM 0, 1 or n) as floats; what is not a number becomes NaN."""
     if value is None or value == "":
         return []

@@ -17,7 +17,7 @@ def area_in_px(area_mm2: float, spacing_mm: tuple[float, float]) -> int:
         raise ConfigError(f"area_mm2 must be >= 0, got {area_mm2}", code="E_RANGE", fix="use 0 to keep every component")
     if not all(math.isfinite(side) and side > 0 for side in spacing_mm):
         raise InputError(f"spacing_mm must be positive, got {spacing_mm}", code="E_RANGE", fix="give the area in px instead")
-    # 9 mm² at 0.3 mm is 100.00000000000001 px: rounding must not ask for one more.
+    # 2.7 mm² at 0.3 mm is 30.000000000000004 px: rounding must not ask for one more.
     return math.ceil(area_mm2 / (spacing_mm[0] * spacing_mm[1]) - 1e-9)
 
 

@@ -75,7 +75,7 @@ class OperatingPoint:
         pixels = np.concatenate([np.empty(0, np.float32), *(anomaly_map.ravel() for anomaly_map in maps)])
         if pixels.size == 0:
             raise InputError("there are no healthy pixels", code="E_EMPTY", fix="add healthy validation images")
-        # The tolerance undoes rounding: 0.1 of 10 pixels is one pixel.
+        # 0.29 * 100 is 28.999999999999996: without the tolerance one allowed pixel would be lost.
         num_allowed = int(target_fpr * pixels.size + 1e-9)
         place = pixels.size - 1 - num_allowed
         value = float(np.partition(pixels, place)[place])

@@ -161,7 +161,8 @@ def _unit_interval(values: Values, name: str) -> npt.NDArray[np.float64]:
 
 def _literal(text: str) -> str:
     """Text that matplotlib draws as it is: ``$`` would start mathematics, and a leading underscore hides a legend entry."""
-    return text.replace("$", r"\$") if not text.startswith("_") else "\u200a" + text.replace("$", r"\$")
+    hair_space = "\u200a" if text.startswith("_") else ""
+    return hair_space + text.replace("$", r"\$")
 
 
 def _png(figure: Any) -> bytes:

@@ -154,9 +154,9 @@ def colour_bar(scale_max: float, threshold: float, height: int, *, unit: str = "
     rows, threshold_label = bottom - top, f"{threshold:.4g}\nthreshold"
     value_per_px = scale_max / rows
     # Near the top of the scale the operating point's label moves down beside its line; the line stays where it belongs.
-    label_at = min(threshold, scale_max - 2.2 * font * value_per_px)
+    label_at = min(threshold, scale_max - 1.7 * font * value_per_px)
     marks = [(scale_max, f"≥ {scale_max:.4g}")]
-    marks += [(v, f"{v:.4g}") for v in scale_ticks(scale_max, keep_clear=label_at, gap=2.2 * font * value_per_px)]
+    marks += [(v, f"{v:.4g}") for v in scale_ticks(scale_max, keep_clear=label_at, gap=1.7 * font * value_per_px)]
     for value, label in [*marks, (label_at, threshold_label)]:
         y = bottom - value / value_per_px
         colour = hex_colour(PREDICTED) if label is threshold_label else DIM_TEXT

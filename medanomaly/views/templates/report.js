@@ -29,7 +29,7 @@ view.addEventListener("click", () => view.close());
 function enlarge(image) {
   large.src = image.src;
   large.alt = image.alt;
-  large.className = image.className;
+  large.className = image.classList.contains("pixels") ? "pixels" : "";
   words.textContent = `${image.alt} (${image.naturalWidth} × ${image.naturalHeight} px)`;
   // Small images grow by a whole factor, so that their pixels stay square; large ones are fitted by the style sheet.
   const room = Math.min((innerWidth * 0.94) / image.naturalWidth, (innerHeight * 0.86) / image.naturalHeight);

@@ -16,7 +16,7 @@ def png(path: Path, seed: int = 0, size: tuple[int, int] = (6, 9)) -> Path:
     return path
 
 
-def mask_png(path: Path, size: tuple[int, int] = (6, 9), lesion: tuple[int, int] | None = (1, 7)) -> Path:
+def mask_png(path: Path, size: tuple[int, int] = (6, 9), lesion: tuple[int, int] | None = (1, 4)) -> Path:
     """A mask that is True at one (row, column), or nowhere."""
     mask = np.zeros(size, np.bool_)
     if lesion is not None:
@@ -27,7 +27,7 @@ def mask_png(path: Path, size: tuple[int, int] = (6, 9), lesion: tuple[int, int]
 
 def cohort(root: Path, train: int = 4, val: int = 2, test: int = 20, *, written: bool = True) -> list[Record]:
     """A faultless set: two images a patient, every second patient diseased with masks that hold lesion."""
-    records = []
+    records: list[Record] = []
     for split, count in (("train", train), ("val", val), ("test", test)):
         for number in range(count):
             diseased = number % 2 == 1

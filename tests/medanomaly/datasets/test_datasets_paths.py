@@ -28,7 +28,6 @@ def test_a_path_that_leaves_the_folder_is_refused(tmp_path: Path, written: str) 
     with pytest.raises(InputError) as refused:
         resolve_inside(tmp_path, written)
     assert refused.value.code == "E_TRAVERSAL"
-    assert "fix" not in str(refused.value)
     assert refused.value.fix
 
 
@@ -63,7 +62,9 @@ def test_a_nul_character_is_an_error_with_a_code(tmp_path: Path) -> None:
     assert refused.value.code == "E_PATH"
 
 
-@pytest.mark.parametrize("name", ["a.png", "b c/d;e.png", 'q"u,ote.png', "IM: 1.png", "new\nline.png", os.fsdecode(b"bad\xff.png")])
+@pytest.mark.parametrize(
+    "name", ["a.png", "b c/d;e.png", 'q"u,ote.png', "IM: 1.png", "new\nline.png", os.fsdecode(b"bad\xff.png")]
+)
 def test_writing_and_resolving_a_path_are_inverse(tmp_path: Path, name: str) -> None:
     path = tmp_path.resolve() / name
     assert path_below(tmp_path, path) == name

@@ -20,7 +20,9 @@ def random_records(rng: np.random.Generator) -> list[Record]:
     """3..60 patients with 1..6 images each; a patient's images may differ in label, as slices do."""
     labels = ["healthy", "diseased", None]
     return [
-        Record(id=f"{patient}/{film}", patient_id=f"p{patient}", image=Path(f"{patient}-{film}.png"), label=labels[rng.integers(3)])
+        Record(
+            id=f"{patient}/{film}", patient_id=f"p{patient}", image=Path(f"{patient}-{film}.png"), label=labels[rng.integers(3)]
+        )
         for patient in range(rng.integers(6, 60))
         for film in range(rng.integers(1, 7))
     ]
@@ -48,7 +50,12 @@ def test_no_patient_is_in_two_splits_and_the_order_of_the_listing_does_not_matte
 @pytest.mark.parametrize("diseased", [3, 10, 50])
 def test_each_split_has_its_share_of_patients_and_of_disease(diseased: int) -> None:
     records = [
-        Record(id=f"{n}-{film}", patient_id=str(n), image=Path(f"{n}-{film}"), label="diseased" if n < diseased and film else "healthy")
+        Record(
+            id=f"{n}-{film}",
+            patient_id=str(n),
+            image=Path(f"{n}-{film}"),
+            label="diseased" if n < diseased and film else "healthy",
+        )
         for n in range(100)
         for film in range(2)
     ]

@@ -18,7 +18,7 @@ def image(pixels: FloatArray, value_range: tuple[float, float] | None = (0, 255)
 def smooth(rows: int, columns: int) -> FloatArray:
     """Asymmetric, and so slow that resampling to 64 px loses next to nothing; 0..255."""
     y, x = np.meshgrid(np.linspace(0, 1, rows), np.linspace(0, 1, columns), indexing="ij")
-    return (127.5 + 80 * np.cos(2.5 * y + 0.3) + 40 * np.sin(2 * x)).astype(np.float32)
+    return np.asarray(127.5 + 80 * np.cos(2.5 * y + 0.3) + 40 * np.sin(2 * x), dtype=np.float32)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -81,9 +81,12 @@ def test_an_image_of_the_models_size_is_scaled_and_not_resampled() -> None:
     np.testing.assert_array_equal(to_native(x, geometry), x[0].numpy())
 
 
-def test_a_bright_image_keeps_its_edge_when_it_is_reduced() -> None:
-    x, _ = to_model(image(np.full((100, 100), 255, np.float32)), PreprocessConfig(image_size=25))
-    torch.testing.assert_close(x, torch.ones(1, 25, 25))
+@pytest.mark.parametrize("side", [25, 61, 100, 127])
+def test_a_bright_image_keeps_its_edge_and_stays_in_range_when_it_is_resized(side: int) -> None:
+    for model_size in (17, 25, 64, 99):
+        x, _ = to_model(image(np.full((side, side), 255, np.float32)), PreprocessConfig(image_size=model_size))
+        torch.testing.assert_close(x, torch.ones(1, model_size, model_size))
+        assert x.max() <= 1
 
 
 def test_stripes_finer_than_a_model_pixel_become_gray_instead_of_an_alias() -> None:

@@ -91,6 +91,13 @@ def test_impossible_dimensions_are_refused_from_the_header(tmp_path, dims, code,
     assert code_of(path) == code
 
 
+def test_missing_bytes_are_counted_from_the_header_before_any_voxel_is_read(tmp_path):
+    path = edit_header(write_nifti(tmp_path / "dims.nii", np.zeros((4, 5, 1), np.uint8)), 42, "<3h", 8000, 8000, 1)
+    with pytest.raises(InputError, match=f"ends {8000 * 8000 - 20} bytes too early") as caught:
+        read_image(path)
+    assert caught.value.code == "E_TRUNCATED"
+
+
 @pytest.mark.parametrize("offset", [0.0, -1.0, float("nan"), 2e9])
 def test_data_that_starts_nowhere_is_refused(tmp_path, offset):
     path = edit_header(write_nifti(tmp_path / "offset.nii", ramp()), 108, "<f", offset)

@@ -8,7 +8,7 @@ from PIL import Image
 
 from medanomaly.errors import InputError
 from medanomaly.io.channels import LUMA_WEIGHTS
-from medanomaly.io.reader import ReadOptions, read_image, read_mask
+from medanomaly.io.reader import ReadLimits, ReadOptions, read_image, read_mask
 
 
 def refused(path, **options):
@@ -118,6 +118,7 @@ def test_pages_and_animations_need_a_chosen_frame(tmp_path, suffix):
     assert error.code == "E_MULTIFRAME"
     assert "3 frames" in str(error)
     assert refused(path, frame=3).code == "E_MULTIFRAME"
+    assert refused(path, frame=0, limits=ReadLimits(frames=2)).code == "E_LIMIT"
     np.testing.assert_array_equal(read_image(path, ReadOptions(frame=1, allow_color=True)).pixels[0], np.roll(ramp(), 1))
 
 

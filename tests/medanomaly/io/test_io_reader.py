@@ -211,6 +211,7 @@ def test_constant_masks_are_all_false_or_all_true(tmp_path):
         ("both.png", np.uint8([[0, 1], [255, 0]])),
         ("soft.npy", np.float32([[0, 0.4], [1, 0]])),
         ("soft.nii", np.float32([[0, 0.4], [1, 0]])),
+        ("far_from_whole.nii", np.float32([[0, 1.002], [1, 0]])),
         ("negative.nii", np.int16([[0, -1], [1, 0]])),
         ("negative.npy", np.int16([[0, -1], [1, 0]])),
         ("gray.tif", np.uint8([[0, 128], [255, 0]])),

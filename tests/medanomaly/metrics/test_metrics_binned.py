@@ -52,7 +52,10 @@ def test_few_distinct_scores_lose_nothing(
 
 def test_a_score_shared_by_most_pixels_gets_a_bin_of_its_own() -> None:
     scores = ranked(3)
-    mostly_zero = Ranked(scores.positives, np.sort(np.where(scores.negatives > 1, scores.negatives, 0).astype(np.float32)))
+    clipped = [np.where(values > 0.5, values, 0).astype(np.float32) for values in (scores.positives, scores.negatives)]
+    close_to_zero = np.linspace(0.001, 0.01, 4, dtype=np.float32)
+    mostly_zero = Ranked(np.sort(clipped[0]), np.sort(np.concatenate([clipped[1], close_to_zero])))
+    assert (mostly_zero.positives == 0).mean() > 0.1
     bins = score_bins(mostly_zero, 256)
     _, bound = binned_auroc(histogram(bins, mostly_zero.positives), histogram(bins, mostly_zero.negatives), bins.lossless)
     assert bound < 1 / 256

@@ -74,6 +74,11 @@ def test_sensitivity_at_specificity_is_the_best_point_of_the_roc_curve() -> None
             assert sensitivity_at_specificity(scores, labels, wanted) == pytest.approx(best, abs=1e-12)
 
 
+def test_fifty_five_percent_of_a_hundred_healthy_images_is_fifty_five() -> None:
+    scores = np.append(np.arange(100), 54.5).astype(np.float32)
+    assert sensitivity_at_specificity(scores, np.arange(101) == 100, 0.55) == 1
+
+
 def test_calibration_error_of_two_bins_by_hand() -> None:
     probabilities = np.array([0.1, 0.3, 0.8, 1.0])
     labels = np.array([False, True, True, True])

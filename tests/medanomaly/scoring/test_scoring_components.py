@@ -41,7 +41,7 @@ def test_a_full_mask_is_one_component() -> None:
 
 @pytest.mark.parametrize(
     ("area_mm2", "spacing_mm", "num_px"),
-    [(10.0, (1.0, 1.0), 10), (10.0, (2.0, 1.5), 4), (9.0, (0.3, 0.3), 100), (0.0, (0.5, 0.5), 0), (0.1, (1.0, 1.0), 1)],
+    [(10.0, (1.0, 1.0), 10), (10.0, (2.0, 1.5), 4), (2.7, (0.3, 0.3), 30), (0.0, (0.5, 0.5), 0), (0.1, (1.0, 1.0), 1)],
 )
 def test_an_area_is_covered_by_whole_pixels(area_mm2: float, spacing_mm: tuple[float, float], num_px: int) -> None:
     assert area_in_px(area_mm2, spacing_mm) == num_px

@@ -58,9 +58,9 @@ def test_without_an_anomaly_the_threshold_is_never_the_minimum() -> None:
     assert point.value == 4
 
 
-def test_one_of_ten_pixels_is_a_tenth() -> None:
-    point = OperatingPoint.for_healthy_fpr([np.arange(10, dtype=np.float32)[None]], ["a"], "val", 0.1)
-    assert point.value == 8
+def test_twenty_nine_percent_of_a_hundred_pixels_is_twenty_nine() -> None:
+    point = OperatingPoint.for_healthy_fpr([np.arange(100, dtype=np.float32)[None]], ["a"], "val", 0.29)
+    assert point.value == 70
 
 
 def test_a_map_that_is_mostly_zero_does_not_make_everything_anomalous() -> None:

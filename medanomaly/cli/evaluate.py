@@ -1,0 +1,142 @@
+"""medanomaly evaluate: numbers with intervals on a manifest's test split, beside the floors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from baselines import FLOORS
+from medanomaly.cli.device import choose_device
+from medanomaly.cli.parsing import run_function
+from medanomaly.datasets.dataset import ManifestDataset
+from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
+from medanomaly.errors import InputError
+from medanomaly.evaluation.folder import write_evaluation
+from medanomaly.evaluation.measure import MeasureConfig
+from medanomaly.evaluation.study import study
+from medanomaly.evaluation.tables import as_markdown, comparison
+from medanomaly.files import sha256_of
+from medanomaly.methods import METHODS
+from medanomaly.methods.experiment import TrainedMethod, load_trained
+from medanomaly.training.log import environment
+from medanomaly.types import Sample
+
+
+def evaluate(
+    checkpoint: Path,
+    data: Path,
+    out: Path,
+    title: str = "",
+    floors: bool = True,
+    num_resamples: int = 1000,
+    max_images: int = 0,
+    max_cases: int = 24,
+    batch_size: int = 16,
+    noise_level: int | None = None,
+    num_steps: int | None = None,
+    guidance_scale: float | None = None,
+    allow_outside: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+) -> int:
+    """Measure a checkpoint and the floors on the test split; thresholds come from the val split, never from test.
+
+    Args:
+        checkpoint: model.safetensors, its folder, or the name of shipped weights
+        data: manifest with test rows, and val rows to choose thresholds on
+        out: folder for evaluation.json, table.md, table.csv, images.csv and cases/
+        title: name of the data set in tables; default: the manifest's name
+        floors: also measure brightness and blur residual
+        num_resamples: of the bootstrap over patients
+        max_images: use only this many test and val images, chosen by a hash; 0 = all
+        max_cases: images kept for pictures
+        batch_size: images a forward pass
+        noise_level: replaces the checkpoint's
+        num_steps: replaces the checkpoint's
+        guidance_scale: replaces the checkpoint's g
+        allow_outside: the manifest may name files outside of its own folder
+        device: auto, cpu, cuda, ...
+        quiet: no progress bars, no table
+    """
+    where = choose_device(device)
+    changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    trained = load_trained(resolve_checkpoint(checkpoint), METHODS, where, sampler=changed)
+    records = read_manifest(data, allow_outside=allow_outside)
+    healthy = trained.experiment.method.target
+    test, validation = samples_of(records, "test", trained, max_images), samples_of(records, "val", trained, max_images)
+    if len(test) == 0:
+        raise InputError("has no test rows", code="E_SPLIT", path=data, fix="fill the split column")
+    refuse_seen(test.records, trained, data)
+    methods = {"CFG diffusion": trained.method, **(FLOORS if floors else {})}
+    config = MeasureConfig(num_resamples=num_resamples)
+
+    def watch(text: str, samples: Sequence[Sample]) -> Iterable[Sample]:
+        every = (samples[index] for index in range(len(samples)))
+        return every if quiet else tqdm(every, total=len(samples), desc=text, unit="image", file=sys.stderr)
+
+    studies = [
+        study(
+            name,
+            method,
+            test=test,  # type: ignore[arg-type]
+            validation=validation,  # type: ignore[arg-type]
+            healthy=healthy,
+            points=trained.operating_points if name == "CFG diffusion" else (),
+            config=config,
+            batch_size=batch_size,
+            device=where,
+            watch=watch,
+        )
+        for name, method in methods.items()
+    ]
+    facts: dict[str, Any] = {
+        "manifest_sha256": manifest_fingerprint(records),
+        "experiment": trained.experiment.to_dict(),
+        "licence": trained.provenance.get("licence", ""),
+        "environment": environment(),
+        "num_resamples": num_resamples,
+        "max_images": max_images,
+    }
+    content = write_evaluation(out, studies, title=title or data.stem, healthy=healthy, facts=facts, max_cases=max_cases)
+    if not quiet:
+        print(as_markdown(*comparison(content["methods"])))
+        print(f"wrote {out}")
+    return 0
+
+
+def samples_of(records: Sequence[Record], split: str, trained: TrainedMethod, max_images: int) -> ManifestDataset:
+    """The split's samples, at most ``max_images`` of them spread over the sorted ids."""
+    chosen = [record for record in records if record.split == split]
+    if max_images and len(chosen) > max_images:
+        ranked = sorted(chosen, key=lambda record: record.id)
+        chosen = [ranked[index * len(ranked) // max_images] for index in range(max_images)]
+    return ManifestDataset(chosen, trained.experiment.preprocess, trained.experiment.method.classes)
+
+
+def refuse_seen(records: Sequence[Record], trained: TrainedMethod, data: Path) -> None:
+    """A test image that the weights were trained on, or whose threshold was chosen on it, makes every number worthless."""
+    seen = set(trained.provenance.get("seen_images", ()))
+    known = [record.id for record in records if record.image.is_file() and sha256_of(record.image)[:12] in seen]
+    if known:
+        raise InputError(
+            f"{len(known)} test images were seen in training or validation of this checkpoint, first {known[0]!r}",
+            code="E_SEEN",
+            path=data,
+            fix="test on other images",
+        )
+
+
+def resolve_checkpoint(path: Path) -> Path:
+    """A file, a folder with model.safetensors, or the name of weights shipped with the package."""
+    shipped = Path(__file__).parent.parent / "weights" / path
+    return shipped / "model.safetensors" if not path.exists() and len(path.parts) == 1 and shipped.is_dir() else path
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``medanomaly evaluate CHECKPOINT DATA OUT``."""
+    return run_function(evaluate, "medanomaly evaluate", "CHECKPOINT MANIFEST OUT [options]", arguments)

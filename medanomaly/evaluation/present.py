@@ -1,0 +1,138 @@
+"""Evaluation folders as sections of a report: tables, curves, and every kept case as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medanomaly.evaluation.folder import Case, EvaluationFolder
+from medanomaly.evaluation.tables import cell, comparison
+from medanomaly.types import BoolArray, FloatArray
+from medanomaly.views.canvas import png_bytes
+from medanomaly.views.curves import histogram_figure, roc_pr_figure
+from medanomaly.views.overlay import PREDICTED, REFERENCE, draw_outline, map_colours, map_overlay, to_gray8
+from medanomaly.views.report import CaseView, Section, Table
+from medanomaly.views.sheet import SheetCase, contact_sheet
+
+UNIT = "|x - pseudo-healthy|, model units"
+
+
+def case_view(case: Case, index: int, *, threshold: float | None, scale_max: float) -> CaseView:
+    """Original, pseudo-healthy, map, mask and outline of one case."""
+    gray = to_gray8(case.pixels)
+    images = {"original": png_bytes(gray)}
+    if case.pseudo_healthy is not None:
+        images["pseudo-healthy"] = png_bytes(to_gray8(case.pseudo_healthy))
+    images["difference map"] = png_bytes(map_colours(case.anomaly_map, scale_max=scale_max))
+    if threshold is not None:
+        flagged = case.anomaly_map > threshold
+        images["mask"] = png_bytes(flagged.astype(np.uint8) * 255)
+        overlay = map_overlay(case.pixels, case.anomaly_map, threshold=threshold, scale_max=scale_max, outline=False)
+        images["heatmap"] = png_bytes(overlay)
+        images["outline"] = png_bytes(outlines(gray, flagged, case.reference))
+    return CaseView(caption=f"case {index + 1}", score=case.score, label=case.label, images=images)
+
+
+def outlines(gray: Any, flagged: BoolArray, reference: BoolArray | None) -> Any:
+    """The original with the predicted contour, and the annotator's where there is one."""
+    picture = np.repeat(gray[..., None], 3, axis=-1)
+    if reference is not None and reference.any():
+        picture = draw_outline(picture, reference, REFERENCE)
+    return draw_outline(picture, flagged, PREDICTED)
+
+
+def section(folder: EvaluationFolder) -> Section:
+    """One data set of a report."""
+    content = folder.content
+    columns, rows, notes = comparison(content["methods"])
+    display = content["display"]
+    counts = content["counts"]
+    intro = (
+        f"{counts['num_images']} test images of {counts['num_patients']} patients: {counts['num_diseased']} diseased, "
+        f"{counts['num_healthy']} healthy; {counts['num_with_lesion']} with a lesion mask."
+    )
+    if counts["num_diseased_without_mask"]:
+        intro += f" {counts['num_diseased_without_mask']} diseased images have no mask: only image-level numbers count them."
+    if display["criterion"]:
+        intro += f" Masks and outlines: map > {display['threshold']:.3f} ({display['criterion']})."
+    intro += " Cases are chosen by a hash of their id, not by result. Outlines: cyan = predicted, other colour = annotated."
+    views = [
+        case_view(case, index, threshold=display["threshold"], scale_max=display["scale_max"]) for index, case in enumerate(folder.cases)
+    ]
+    return Section(
+        title=content["title"],
+        intro=intro,
+        tables=[Table(title="All methods on the same images", columns=columns, rows=rows, notes=notes)],
+        figures=figures(content),
+        cases=views,
+    )
+
+
+def figures(content: Mapping[str, Any]) -> list[tuple[str, bytes]]:
+    """Image-level curves and the distribution of the main method's score."""
+    made = []
+    curves = {name: curve for name, curve in content["curves"].items() if curve}
+    if curves:
+        named = {}
+        for method in content["methods"]:
+            found = {row["name"]: row for row in method["measured"]}.get("image AUROC")
+            if method["name"] in curves:
+                curve = curves[method["name"]]
+                title = f"{method['name']}, AUROC {cell(found)}"
+                named[title] = tuple(np.array(curve[key]) for key in ("fpr", "tpr", "recall", "precision"))
+        counts = content["counts"]
+        share = counts["num_diseased"] / max(counts["num_diseased"] + counts["num_healthy"], 1)
+        made.append(("Image level: is this image diseased?", roc_pr_figure(named, prevalence=share)))  # type: ignore[arg-type]
+    scores = content["scores"]
+    if scores["healthy"] and scores["diseased"]:
+        main = content["methods"][0]
+        point = next((p["value"] for p in main["operating_points"] if p["criterion"].startswith("image")), None)
+        picture = histogram_figure(np.array(scores["healthy"]), np.array(scores["diseased"]), threshold=point)
+        made.append((f"Image scores of {main['name']}", picture))
+    return made
+
+
+def summary(folder: EvaluationFolder) -> list[tuple[str, str]]:
+    """The few numbers of the main method to read first."""
+    wanted = ("pixel AUROC", "pixel AP", "Dice @ mean per-image Dice", "image AUROC")
+    rows = {row["name"]: row for row in folder.content["methods"][0]["measured"]}
+    return [(f"{folder.content['title']}: {name}", cell(rows[name])) for name in wanted if name in rows]
+
+
+def sheet(path: Path, folder: EvaluationFolder, *, num_cases: int, title: str) -> None:
+    """A picture of the first cases: original, pseudo-healthy, map, outlines."""
+    display = folder.content["display"]
+    contact_sheet(
+        path,
+        [sheet_case(case, index) for index, case in enumerate(pick(folder.cases, num_cases))],
+        threshold=display["threshold"] or display["scale_max"],
+        scale_max=display["scale_max"],
+        unit=UNIT,
+        title=title,
+        cell_px=256,
+    )
+
+
+def pick(cases: Sequence[Case], num_cases: int) -> list[Case]:
+    """The first cases that are diseased, and one healthy image last where there is one."""
+    diseased = [case for case in cases if case.reference is not None or case.label == "diseased"]
+    healthy = [case for case in cases if not (case.reference is not None or case.label == "diseased")]
+    return [*diseased[: num_cases - bool(healthy)], *healthy[:1]]
+
+
+def sheet_case(case: Case, index: int) -> SheetCase:
+    """One row of the sheet."""
+
+    def float32(values: FloatArray | None) -> FloatArray | None:
+        return None if values is None else values.astype(np.float32)
+
+    return SheetCase(
+        caption=f"case {index + 1}\n{case.label or 'no label'}\nscore {case.score:.3f}",
+        pixels=case.pixels.astype(np.float32),
+        anomaly_map=case.anomaly_map,
+        pseudo_healthy=float32(case.pseudo_healthy),
+        reference=case.reference,
+    )
