@@ -44,7 +44,9 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], header: dict[str, An
         header: JSON content; non-finite numbers become null.
         half: store float16 (half the size; read back as float32).
     """
-    stored = {name: (value.half() if half and value.is_floating_point() else value).contiguous() for name, value in tensors.items()}
+    stored = {
+        name: (value.half() if half and value.is_floating_point() else value).contiguous() for name, value in tensors.items()
+    }
     content = {"format_version": FORMAT_VERSION, "dtype": "float16" if half else "float32", **header}
     text = json.dumps(finite(content), allow_nan=False, sort_keys=True)
     with atomic_write(path) as stream:
@@ -60,7 +62,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.is_file():
-        raise CheckpointError("no such checkpoint", code="E_CKPT_MISSING", path=path, fix="name a model.safetensors or its folder")
+        raise CheckpointError(
+            "no such checkpoint", code="E_CKPT_MISSING", path=path, fix="name a model.safetensors or its folder"
+        )
     size = path.stat().st_size
     with open(path, "rb") as stream:
         start = stream.read(8)
@@ -75,7 +79,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
             f"cannot be read ({type(error).__name__})", code="E_CKPT_CORRUPT", path=path, fix="copy or train it again"
         ) from error
     if "medanomaly" not in metadata:
-        raise CheckpointError("was not written by medanomaly", code="E_CKPT_FORMAT", path=path, fix="train or export it with medanomaly")
+        raise CheckpointError(
+            "was not written by medanomaly", code="E_CKPT_FORMAT", path=path, fix="train or export it with medanomaly"
+        )
     header = json.loads(metadata["medanomaly"])
     if header.get("format_version", 0) > FORMAT_VERSION:
         raise CheckpointError("was made by a newer version", code="E_CKPT_VERSION", path=path, fix="update medanomaly")

@@ -51,7 +51,9 @@ def gray128_cfg() -> Experiment:
             map=MapConfig(smooth_px=2.0),
         ),
         preprocess=PreprocessConfig(image_size=128),
-        training=TrainingConfig(num_steps=30_000, batch_size=32, learning_rate=2e-4, ema_decay=0.9995, precision="bf16", num_workers=4),
+        training=TrainingConfig(
+            num_steps=30_000, batch_size=32, learning_rate=2e-4, ema_decay=0.9995, precision="bf16", num_workers=4
+        ),
     )
 
 

@@ -48,16 +48,15 @@ def normalise(arguments: Sequence[str]) -> list[str]:
 
 def parser(prog: str, description: str, usage: str) -> CommandParser:
     """An empty parser with ``--config FILE`` (YAML or JSON; flags win) and ``--print_config``."""
-    made = CommandParser(prog=prog, description=description, usage=f"{prog} {usage}", exit_on_error=True)
+    made = CommandParser(prog=prog, description=description, usage=f"{prog} {usage}", allow_abbrev=False)
     made.add_argument("--config", action="config", help="YAML or JSON file with any of these options; flags win")
     return made
 
 
 def run_function(function: Callable[..., int], prog: str, usage: str, arguments: Sequence[str]) -> int:
     """Parse the arguments a typed function takes, and call it."""
-    description = (function.__doc__ or "").split("\n\n")[0]
-    made = parser(prog, description, usage)
-    made.add_function_arguments(function, as_positional=True)
+    made = parser(prog, "", usage)
+    made.add_function_arguments(function, as_positional=True, fail_untyped=True)
     values: dict[str, Any] = made.instantiate(made.parse_args(normalise(arguments))).as_dict()
     values.pop("config", None)
     return function(**values)

@@ -190,5 +190,3 @@ class ProgressLine:
 
     def images(self, name: str, step: int, x: Tensor) -> None:
         """Pictures are for other observers."""
-
-

@@ -190,7 +190,9 @@ def draw_thorax(x: FloatImage, y: FloatImage, anatomy: Anatomy, lungs: list[Floa
     lung = np.maximum(*lungs)
     air = 0.46 + 0.06 * np.clip(y + 0.1, -0.3, 0.3)
     image = image - lung * air
-    ribs = np.maximum(0, np.sin(2 * np.pi * anatomy.rib_count * (y + anatomy.rib_slope * np.abs(x) ** 1.5) + anatomy.rib_phase)) ** 3
+    ribs = (
+        np.maximum(0, np.sin(2 * np.pi * anatomy.rib_count * (y + anatomy.rib_slope * np.abs(x) ** 1.5) + anatomy.rib_phase)) ** 3
+    )
     image = image + 0.075 * ribs * lung
     image = image + vessels(anatomy, image.shape[0], x) * lung
     spine = np.exp(-0.5 * (x / anatomy.spine_width) ** 2)

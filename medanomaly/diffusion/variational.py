@@ -53,9 +53,7 @@ def learned_log_variance(v: Tensor, t: Tensor, schedule: NoiseSchedule) -> Tenso
 
 def gaussian_kl(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tensor) -> Tensor:
     """KL(N_q || N_p) per element, in nats."""
-    return 0.5 * (
-        log_var_p - log_var_q - 1 + torch.exp(log_var_q - log_var_p) + (mean_q - mean_p) ** 2 * torch.exp(-log_var_p)
-    )
+    return 0.5 * (log_var_p - log_var_q - 1 + torch.exp(log_var_q - log_var_p) + (mean_q - mean_p) ** 2 * torch.exp(-log_var_p))
 
 
 def discretised_log_likelihood(x_0: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:

@@ -74,7 +74,11 @@ def write_evaluation(
         "healthy": healthy,
         "counts": counts(main, healthy),
         "facts": dict(facts),
-        "display": {"threshold": point.value if point else None, "criterion": point.criterion if point else None, "scale_max": main.scale_max()},
+        "display": {
+            "threshold": point.value if point else None,
+            "criterion": point.criterion if point else None,
+            "scale_max": main.scale_max(),
+        },
         "curves": {one.name: image_curves(one.predictions, healthy) for one in studies},
         "scores": {
             "healthy": [p.score for p in main.predictions if p.label == healthy],

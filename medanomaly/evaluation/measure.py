@@ -105,7 +105,12 @@ def pixel_rows(
         chance = f"prevalence {pixel.prevalence(masks):.4f}"
         for metric, name in (("auroc", "pixel AUROC"), ("average_precision", "pixel AP")):
             interval = pooled_pixel_bootstrap(
-                maps, masks, owners, metric, num_resamples=config.num_resamples, seed=config.seed  # type: ignore[arg-type]
+                maps,
+                masks,
+                owners,
+                metric,
+                num_resamples=config.num_resamples,
+                seed=config.seed,  # type: ignore[arg-type]
             )
             rows.append(Measured(group="pixels", name=name + title, interval=interval, note=chance))
     maps, masks = [p.anomaly_map for p, _ in lesioned], [truth for _, truth in lesioned]
@@ -151,7 +156,9 @@ def region_rows(
             return float(drawn.mean()) if drawn.size else float("nan")
 
         interval = patient_bootstrap(recall, owners, num_resamples=config.num_resamples, seed=config.seed)
-        rows.append(Measured(group="regions", name="lesion recall", interval=interval, note="a component with IoU >= 0.1 is a hit"))
+        rows.append(
+            Measured(group="regions", name="lesion recall", interval=interval, note="a component with IoU >= 0.1 is a hit")
+        )
     if config.regions:
         few = min(SLOW_RESAMPLES, config.num_resamples)
 

@@ -11,9 +11,9 @@ import numpy as np
 from medanomaly.evaluation.folder import Case, EvaluationFolder
 from medanomaly.evaluation.tables import cell, comparison
 from medanomaly.types import BoolArray, FloatArray
-from medanomaly.views.canvas import png_bytes
+from medanomaly.views.canvas import PREDICTED, REFERENCE, png_bytes
 from medanomaly.views.curves import histogram_figure, roc_pr_figure
-from medanomaly.views.overlay import PREDICTED, REFERENCE, draw_outline, map_colours, map_overlay, to_gray8
+from medanomaly.views.overlay import draw_outline, map_colours, map_overlay, to_gray8
 from medanomaly.views.report import CaseView, Section, Table
 from medanomaly.views.sheet import SheetCase, contact_sheet
 
@@ -60,7 +60,8 @@ def section(folder: EvaluationFolder) -> Section:
         intro += f" Masks and outlines: map > {display['threshold']:.3f} ({display['criterion']})."
     intro += " Cases are chosen by a hash of their id, not by result. Outlines: cyan = predicted, other colour = annotated."
     views = [
-        case_view(case, index, threshold=display["threshold"], scale_max=display["scale_max"]) for index, case in enumerate(folder.cases)
+        case_view(case, index, threshold=display["threshold"], scale_max=display["scale_max"])
+        for index, case in enumerate(folder.cases)
     ]
     return Section(
         title=content["title"],

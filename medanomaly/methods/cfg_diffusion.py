@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from medanomaly.diffusion.guidance import classifier_free, dynamic_thresholding,
 from medanomaly.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition
 from medanomaly.diffusion.walk import ddim_walk
-from medanomaly.errors import ConfigError
+from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.methods.recipe import DiffusionTrainer
 from medanomaly.rng import stable_hash
 from medanomaly.scoring.image_score import image_score
@@ -44,6 +45,10 @@ class SamplerConfig:
             )
         if not 0 <= self.guidance_scale <= 50:
             raise ConfigError(f"sampler.guidance_scale must be in 0..50, got {self.guidance_scale}", code="E_CONFIG")
+        if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1]:
+            raise ConfigError(
+                f"sampler.guidance_interval must be 0 <= low <= high, got {self.guidance_interval}", code="E_CONFIG"
+            )
         if self.dynamic_threshold is not None and not 0 < self.dynamic_threshold <= 1:
             raise ConfigError(f"sampler.dynamic_threshold must be in (0, 1], got {self.dynamic_threshold}", code="E_CONFIG")
 
@@ -64,8 +69,8 @@ class MapConfig:
     def __post_init__(self) -> None:
         if self.median_px < 0 or (self.median_px and self.median_px % 2 == 0):
             raise ConfigError(f"map.median_px must be 0 or odd, got {self.median_px}", code="E_CONFIG")
-        if self.smooth_px < 0:
-            raise ConfigError(f"map.smooth_px must not be negative, got {self.smooth_px}", code="E_CONFIG")
+        if not 0 <= self.smooth_px < math.inf:
+            raise ConfigError(f"map.smooth_px must be finite and not negative, got {self.smooth_px}", code="E_CONFIG")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +102,9 @@ class CfgDiffusionConfig:
         if not 0 <= self.p_uncond <= 1:
             raise ConfigError(f"method.p_uncond must be in [0, 1], got {self.p_uncond}", code="E_CONFIG")
         if self.sampler.noise_level > self.schedule.num_levels:
-            raise ConfigError(f"sampler.noise_level must be at most schedule.num_levels={self.schedule.num_levels}", code="E_CONFIG")
+            raise ConfigError(
+                f"sampler.noise_level must be at most schedule.num_levels={self.schedule.num_levels}", code="E_CONFIG"
+            )
 
     def recipe(self, *, image_channels: int, training: TrainingConfig, device: torch.device) -> CfgDiffusionRecipe:
         """A fresh training of this method, its weights drawn from ``training.seed``."""
@@ -200,3 +207,17 @@ class CfgDiffusionRecipe(DiffusionTrainer):
     def state(self) -> dict[str, Any]:
         """As the trainer's, with the classes so that a continuation cannot swap them."""
         return super().state() | {"classes": list(self.config.classes)}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Undo of :meth:`state`.
+
+        Raises:
+            CheckpointError: the state's classes are not this method's, in this order.
+        """
+        if state["classes"] != list(self.config.classes):
+            raise CheckpointError(
+                f"the saved classes are {', '.join(state['classes'])}, the method's {', '.join(self.config.classes)}",
+                code="E_CONFIG_MISMATCH",
+                fix="use a new output folder",
+            )
+        super().load_state(state)

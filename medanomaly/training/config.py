@@ -55,6 +55,14 @@ class TrainingConfig:
                 raise ConfigError(f"training.{name} must not be negative, got {getattr(self, name)}", code="E_CONFIG")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"training.learning_rate must be positive, got {self.learning_rate}", code="E_CONFIG")
+        for name in ("weight_decay", "grad_clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"training.{name} must be finite and not negative, got {getattr(self, name)}", code="E_CONFIG")
+        for name, known in (("decay", ("cosine", "linear", "none")), ("precision", ("fp32", "bf16"))):
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"training.{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}", code="E_CONFIG"
+                )
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"training.ema_decay must be in [0, 1), got {self.ema_decay}", code="E_CONFIG")
 

@@ -78,7 +78,8 @@ def fit(
 
     with stop_requested() as stop:
         write_status(run_dir, "running", step=first_step, num_steps=config.num_steps)
-        for step, batch in enumerate(batches(first_step), start=first_step):
+        # The range first: its end stops the loop before another batch is asked for.
+        for step, batch in zip(range(first_step, config.num_steps), batches(first_step), strict=False):
             values = recipe.step(batch, generator(config.seed, "train", step))
             skipped_in_a_row = skipped_in_a_row + 1 if values.get("skipped") else 0
             done = step + 1

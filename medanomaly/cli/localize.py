@@ -1,0 +1,150 @@
+"""medanomaly localize: heatmaps, masks and pseudo-healthy images of a file, a folder or a manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from medanomaly.cli.device import choose_device
+from medanomaly.cli.evaluate import resolve_checkpoint
+from medanomaly.cli.parsing import run_function
+from medanomaly.config import to_dict
+from medanomaly.datasets.folder import plain_folder
+from medanomaly.datasets.manifest import Record, read_manifest
+from medanomaly.errors import ConfigError, InputError, Preempted
+from medanomaly.evaluation.bulk import BulkSettings, localize_all
+from medanomaly.files import sha256_of, write_json
+from medanomaly.io.options import ReadOptions
+from medanomaly.methods import METHODS
+from medanomaly.methods.experiment import TrainedMethod, load_trained
+from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, OperatingPoint
+from medanomaly.training.log import environment
+from medanomaly.training.preempt import stop_requested
+
+CRITERIA = {"dice": DICE, "healthy": HEALTHY_FPR}
+SCALE_OVER_THRESHOLD = 4.0
+"""Top of the colour scale in thresholds: the same for every image of a job."""
+
+
+def localize(
+    checkpoint: Path,
+    source: Path,
+    out: Path,
+    criterion: str = "auto",
+    threshold: float | None = None,
+    noise_level: int | None = None,
+    num_steps: int | None = None,
+    guidance_scale: float | None = None,
+    batch_size: int = 8,
+    allow_color: bool = False,
+    frame: int | None = None,
+    allow_outside: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    quiet: bool = False,
+) -> int:
+    """Write float maps, masks, pseudo-healthy images and overlays at native size, and report.jsonl; a rerun does what is missing.
+
+    Args:
+        checkpoint: model.safetensors, its folder, or the name of shipped weights
+        source: an image (DICOM, PNG, JPEG, TIFF, NIfTI, npy), a folder of them, or a manifest CSV
+        out: output folder
+        criterion: which of the checkpoint's thresholds: dice, healthy, or auto (dice where it has one)
+        threshold: a threshold of your own in map units, instead
+        noise_level: replaces the checkpoint's
+        num_steps: replaces the checkpoint's
+        guidance_scale: replaces the checkpoint's g
+        batch_size: images a forward pass
+        allow_color: turn colour images into luma for a gray model
+        frame: which frame of files that hold several
+        allow_outside: a manifest may name files outside of its own folder
+        overwrite: redo a folder made with other settings
+        device: auto, cpu, cuda, ...
+        quiet: no progress bar
+    """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be at least 1, got {batch_size}", code="E_CONFIG")
+    where = choose_device(device)
+    changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale}
+    changed = {name: value for name, value in changed.items() if value is not None}
+    path = resolve_checkpoint(checkpoint)
+    trained = load_trained(path, METHODS, where, sampler=changed)
+    records = records_of(source, allow_outside)
+    value, text = chosen_threshold(trained, criterion, threshold)
+    path = path / "model.safetensors" if path.is_dir() else path
+    content = {"weights": sha256_of(path), "experiment": trained.experiment.to_dict(), "threshold": value}
+    options = ReadOptions(channels=1 if trained.experiment.preprocess.channels == 1 else 3, allow_color=allow_color, frame=frame)
+    settings = BulkSettings(
+        threshold=value,
+        scale_max=SCALE_OVER_THRESHOLD * value if value else 1.0,
+        identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
+        batch_size=batch_size,
+        overwrite=overwrite,
+    )
+    with (
+        stop_requested() as stop,
+        tqdm(total=len(records), unit="image", desc="localizing", disable=quiet, file=sys.stderr) as bar,
+    ):
+        summary = localize_all(
+            trained.method,
+            records,
+            trained.experiment.preprocess,
+            out,
+            settings,
+            options=options,
+            device=where,
+            stop=stop,
+            watch=lambda count: bar.update(count) and None,
+        )
+    write_json(out / "config.json", trained.experiment.to_dict())
+    write_json(
+        out / "run.json", {"environment": environment(), "weights_sha256": content["weights"], "settings": to_dict(settings)}
+    )
+    reasons = ", ".join(f"{code}: {count}" for code, count in sorted(summary.reasons.items()))
+    print(f"{summary.ok} localized, {summary.skipped} already there, {summary.failed} failed{f' ({reasons})' if reasons else ''}")
+    print(f"{text}\nwrote {out} (report.jsonl says what happened to each image). Not for diagnosis.")
+    if summary.stopped:
+        raise Preempted("stopped before the end", code="E_PREEMPTED", path=out, fix="run the same command again to continue")
+    return summary.exit_code()
+
+
+def records_of(source: Path, allow_outside: bool) -> list[Record]:
+    """Records of a manifest, a folder or one file."""
+    if source.is_dir():
+        return plain_folder(source)
+    if source.suffix.lower() == ".csv":
+        return read_manifest(source, allow_outside=allow_outside)
+    if not source.exists():
+        raise InputError("no such file or folder", code="E_MISSING", path=source, fix="name an image, a folder or a manifest CSV")
+    return [Record(id=source.name, patient_id=source.name.strip() or "image", image=source)]
+
+
+def chosen_threshold(trained: TrainedMethod, criterion: str, threshold: float | None) -> tuple[float | None, str]:
+    """The threshold for masks, and a line that says where it came from."""
+    if threshold is not None:
+        if not 0 < threshold < float("inf"):
+            raise ConfigError(f"threshold must be positive and finite, got {threshold}", code="E_CONFIG")
+        return threshold, f"threshold {threshold:g}: given on the command line"
+    points: dict[str, OperatingPoint] = {point.criterion: point for point in trained.operating_points}
+    wanted = [DICE, HEALTHY_FPR] if criterion == "auto" else [CRITERIA.get(criterion, criterion)]
+    for name in wanted:
+        if name in points:
+            point = points[name]
+            return point.value, f"threshold {point.value:.4g}: {name}, chosen on {point.chosen_on} ({point.num_images} images)"
+    if criterion == "auto":
+        return None, "no threshold in this checkpoint: no masks were written; give one with --threshold"
+    raise ConfigError(
+        f"this checkpoint has no threshold {criterion!r}",
+        code="E_CONFIG",
+        fix=f"known here: {', '.join(points) or 'none'}; or give --threshold",
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``medanomaly localize CHECKPOINT SOURCE OUT``."""
+    return run_function(localize, "medanomaly localize", "CHECKPOINT SOURCE OUT [options]", arguments)

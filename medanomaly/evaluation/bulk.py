@@ -1,0 +1,307 @@
+"""Localize many files: one bad file never stops the job, and a second run does only what is missing or changed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medanomaly.datasets.manifest import Record
+from medanomaly.datasets.transforms import PreprocessConfig, intensity_window, scale_to_model, to_model, to_native
+from medanomaly.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, InputError, MedanomalyError, ResourceError
+from medanomaly.files import finite, safe_name, sha256_of, write_json
+from medanomaly.io.options import ReadOptions
+from medanomaly.io.reader import read_image
+from medanomaly.io.writers import write_npy, write_png
+from medanomaly.types import AnomalyMethod, AnomalyResult, FloatArray, Geometry, WalkObserver
+from medanomaly.views.overlay import map_overlay, overlay_figure, to_gray8
+
+EXIT_NOTHING_USABLE = InputError.exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkSettings:
+    """What a job writes and how."""
+
+    threshold: float | None
+    """Operating point for masks and overlays; None = no masks, overlays without outline."""
+    scale_max: float
+    """Top of the one colour scale of the job, in map units."""
+    identity: str
+    """Hash of everything that decides the outputs: checkpoint, sampler, threshold."""
+    batch_size: int = 8
+    overwrite: bool = False
+    """Redo a folder that was made with other settings."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of a job."""
+
+    ok: int = 0
+    skipped: int = 0
+    failed: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    stopped: bool = False
+
+    def exit_code(self) -> int:
+        """0 all good, 3 some failed, 4 nothing usable."""
+        if not self.failed:
+            return EXIT_OK
+        return EXIT_SOME_FAILED if self.ok or self.skipped else EXIT_NOTHING_USABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """An image read and ready."""
+
+    record: Record
+    sha256: str
+    x: Tensor
+    geometry: Geometry
+    native: FloatArray
+    """(H, W) in [-1, 1], for pictures."""
+    notes: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process a folder; the lock dies with its process.
+
+    Raises:
+        ResourceError: E_LOCKED, with the pid of the owner.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = open(folder / ".lock", "a+")  # noqa: SIM115 (closed below, whatever happens)
+    except OSError as error:
+        raise ResourceError(
+            f"cannot be written ({error.strerror})", code="E_OUTPUT", path=folder, fix="choose another output folder"
+        ) from error
+    try:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            stream.seek(0)
+            owner = stream.read().strip() or "unknown"
+            raise ResourceError(f"is in use by process {owner}", code="E_LOCKED", path=folder, fix="wait for it") from error
+        stream.truncate(0)
+        stream.write(str(os.getpid()))
+        stream.flush()
+        yield
+    finally:
+        stream.close()
+
+
+def localize_all(
+    method: AnomalyMethod,
+    records: Sequence[Record],
+    preprocess: PreprocessConfig,
+    out: Path,
+    settings: BulkSettings,
+    *,
+    options: ReadOptions,
+    device: torch.device | str = "cpu",
+    stop: Callable[[], bool] = lambda: False,
+    watch: Callable[[int], None] = lambda _count: None,
+    observer: WalkObserver | None = None,
+) -> Summary:
+    """Maps, masks, pseudo-healthy images and overlays of all records, at native size, below ``out``.
+
+    ``report.jsonl`` gets one line an image: ``id, status (ok, skipped or failed), reason_code, message, outputs, sha256_in, seconds``.
+
+    Args:
+        method: anything that localizes.
+        records: what to do; ids decide the output names.
+        preprocess: as the method was trained.
+        out: folder; made if missing, one process at a time.
+        settings: thresholds, batch size, overwrite.
+        options: of reading.
+        device: where the method computes.
+        stop: asked between batches; True ends the job early, to be continued by the same call.
+        watch: told how many images were finished.
+        observer: of each walk.
+
+    Raises:
+        ConfigError: E_CHANGED, the folder holds results of other settings and overwrite is off.
+        ResourceError: E_LOCKED, E_OUTPUT, E_DISK_FULL.
+    """
+    summary = Summary()
+    with locked(out):
+        done = finished(out, settings)
+        pending = [record for record in records if not is_done(record, done, out)]
+        summary.skipped = len(records) - len(pending)
+        watch(summary.skipped)
+        for start in range(0, len(pending), settings.batch_size):
+            if stop():
+                summary.stopped = True
+                break
+            chunk = pending[start : start + settings.batch_size]
+            began = time.perf_counter()
+            batch = [one for record in chunk if (one := load(record, preprocess, options, out, summary)) is not None]
+            for loaded, result in answers(method, batch, device, out, summary, observer):
+                seconds = (time.perf_counter() - began) / len(batch)
+                try:
+                    outputs = write_outputs(out, loaded, result, settings)
+                except InputError as error:
+                    report_failure(out, loaded.record.id, error, summary, sha256=loaded.sha256)
+                    continue
+                summary.ok += 1
+                line = {"status": "ok", "reason_code": "", "message": "; ".join(loaded.notes), "score": float(result.score[0])}
+                facts = {"outputs": outputs, "sha256_in": loaded.sha256, "identity": settings.identity, "seconds": seconds}
+                append_line(out, {"id": loaded.record.id, **line, **facts})
+            watch(len(chunk))
+        status = "preempted" if summary.stopped else "done"
+        counts = {"ok": summary.ok, "skipped": summary.skipped, "failed": summary.failed, "reasons": summary.reasons}
+        write_json(out / "status.json", {"status": status, **counts})
+    return summary
+
+
+def finished(out: Path, settings: BulkSettings) -> dict[str, Mapping[str, Any]]:
+    """id -> the last ``ok`` line of this job's settings.
+
+    Raises:
+        ConfigError: E_CHANGED.
+    """
+    lines = read_report(out / "report.jsonl")
+    made = {line["id"]: line for line in lines if line.get("status") == "ok"}
+    other = [line for line in made.values() if line.get("identity") != settings.identity]
+    if other and not settings.overwrite:
+        raise ConfigError(
+            f"{out} holds {len(other)} results made with another checkpoint or other settings",
+            code="E_CHANGED",
+            fix="use a new folder, or --overwrite true",
+        )
+    return {key: line for key, line in made.items() if line.get("identity") == settings.identity}
+
+
+def read_report(path: Path) -> list[dict[str, Any]]:
+    """Lines of a report; one torn by a kill is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            lines.append(json.loads(text))
+    return lines
+
+
+def is_done(record: Record, done: Mapping[str, Mapping[str, Any]], out: Path) -> bool:
+    """True where the same bytes were localized before and every output is still there."""
+    line = done.get(record.id)
+    if line is None or not all((out / name).is_file() for name in line["outputs"]):
+        return False
+    return record.image.is_file() and sha256_of(record.image) == line["sha256_in"]
+
+
+def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, out: Path, summary: Summary) -> Loaded | None:
+    """Read one image, or report why not."""
+    try:
+        raw = read_image(record.image, options)
+        x, geometry = to_model(raw, preprocess, record.intensity_range)
+        low, high = intensity_window(raw, preprocess, record.intensity_range)
+        native = scale_to_model(raw.pixels, low, high).numpy().mean(axis=0)
+        notes = raw.notes if high > low else (*raw.notes, "constant image")
+        return Loaded(record, sha256_of(record.image), x, geometry, native, notes)
+    except MedanomalyError as error:
+        report_failure(out, record.id, error, summary)
+    except (Exception, RecursionError, MemoryError) as error:
+        wrapped = InputError(
+            f"cannot be read ({type(error).__name__})", code="E_UNREADABLE", path=record.image, fix="check the file"
+        )
+        report_failure(out, record.id, wrapped, summary)
+    return None
+
+
+def report_failure(out: Path, identifier: str, error: MedanomalyError, summary: Summary, sha256: str = "") -> None:
+    """One line for an image that could not be done."""
+    summary.failed += 1
+    summary.reasons[error.code] = summary.reasons.get(error.code, 0) + 1
+    line = {
+        "status": "failed",
+        "reason_code": error.code,
+        "message": str(error),
+        "outputs": [],
+        "sha256_in": sha256,
+        "seconds": 0.0,
+    }
+    append_line(out, {"id": identifier, **line})
+
+
+def append_line(out: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to report.jsonl."""
+    with open(out / "report.jsonl", "a", encoding="utf-8") as stream:
+        stream.write(json.dumps(finite(dict(line)), allow_nan=False) + "\n")
+
+
+def answers(
+    method: AnomalyMethod,
+    batch: Sequence[Loaded],
+    device: torch.device | str,
+    out: Path,
+    summary: Summary,
+    observer: WalkObserver | None,
+) -> Iterator[tuple[Loaded, AnomalyResult]]:
+    """(image, its result alone) for each image; a batch that does not fit in memory is halved, down to single images."""
+    if not batch:
+        return
+    try:
+        result = method.localize(torch.stack([one.x for one in batch]).to(device), observer)
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not out_of_memory(error):
+            raise
+        if len(batch) == 1:
+            failure = ResourceError(
+                "does not fit in memory", code="E_MEMORY", path=batch[0].record.image, fix="use a smaller model"
+            )
+            report_failure(out, batch[0].record.id, failure, summary)
+            return
+        half = len(batch) // 2
+        yield from answers(method, batch[:half], device, out, summary, observer)
+        yield from answers(method, batch[half:], device, out, summary, observer)
+        return
+    for index, one in enumerate(batch):
+        twin = result.pseudo_healthy
+        yield (
+            one,
+            AnomalyResult(
+                anomaly_map=result.anomaly_map[index : index + 1].cpu(),
+                score=result.score[index : index + 1].cpu(),
+                pseudo_healthy=None if twin is None else twin[index : index + 1].cpu(),
+            ),
+        )
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Memory errors by type, and by text where PyTorch raises a plain RuntimeError on the CPU."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text or "out of memory" in text
+
+
+def write_outputs(out: Path, loaded: Loaded, result: AnomalyResult, settings: BulkSettings) -> list[str]:
+    """Write one image's results at native size and return their names below ``out``."""
+    name = safe_name(loaded.record.id)
+    anomaly_map = np.clip(to_native(result.anomaly_map[0], loaded.geometry)[0], 0, None)
+    if not np.isfinite(anomaly_map).all():
+        raise InputError("the method gave a map that is not finite", code="E_NONFINITE", path=loaded.record.image)
+    outputs = [f"maps/{name}.npy"]
+    write_npy(out / outputs[0], anomaly_map)
+    if result.pseudo_healthy is not None:
+        twin = np.clip(to_native(result.pseudo_healthy[0], loaded.geometry).mean(axis=0), -1, 1)
+        outputs.append(f"pseudo_healthy/{name}.png")
+        write_png(out / outputs[-1], to_gray8(twin))
+    if settings.threshold is not None:
+        outputs += [f"masks/{name}.png", f"overlays/{name}.png", f"figures/{name}.png"]
+        scale = {"threshold": settings.threshold, "scale_max": settings.scale_max}
+        write_png(out / outputs[-3], anomaly_map > settings.threshold)
+        write_png(out / outputs[-2], map_overlay(loaded.native, anomaly_map, **scale))
+        overlay_figure(out / outputs[-1], loaded.native, anomaly_map, **scale, unit="|x - pseudo-healthy|")
+    return outputs
