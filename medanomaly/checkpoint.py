@@ -82,8 +82,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             "was not written by medanomaly", code="E_CKPT_FORMAT", path=path, fix="train or export it with medanomaly"
         )
-    header = json.loads(metadata["medanomaly"])
-    if header.get("format_version", 0) > FORMAT_VERSION:
+    try:
+        header = json.loads(metadata["medanomaly"])
+        version = int(header.get("format_version", 0))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError("has an unreadable header", code="E_CKPT_FORMAT", path=path, fix="copy or train it again") from error
+    if version > FORMAT_VERSION:
         raise CheckpointError("was made by a newer version", code="E_CKPT_VERSION", path=path, fix="update medanomaly")
     wrong = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if wrong:

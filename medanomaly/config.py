@@ -27,7 +27,7 @@ def from_dict(cls: type[T], content: Mapping[str, Any], where: str = "config") -
     """Undo of :func:`to_dict`.
 
     Raises:
-        ConfigError: an unknown key (with the nearest known one) or a value of the wrong type.
+        ConfigError: an unknown key (with the nearest known one), a missing one without default, or a value of the wrong type.
     """
     hints = typing.get_type_hints(cls)
     known = {field.name for field in dataclasses.fields(typing.cast(Any, cls))}
@@ -36,6 +36,9 @@ def from_dict(cls: type[T], content: Mapping[str, Any], where: str = "config") -
             near = difflib.get_close_matches(key, known, n=1)
             fix = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
             raise ConfigError(f"unknown key {where}.{key}", code="E_CONFIG", fix=fix)
+    for field in dataclasses.fields(typing.cast(Any, cls)):
+        if field.name not in content and field.default is field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{where}.{field.name} is missing", code="E_CONFIG")
     return cls(**{key: convert(hints[key], value, f"{where}.{key}") for key, value in content.items()})
 
 

@@ -80,9 +80,8 @@ def demo(
     for folder, name in ((phantoms, "phantoms.png"), (chests, "chest-xrays.png")):
         found = read_evaluation(folder)
         sheet(out / name, found, num_cases=4, title=found.content["title"])
-        print(
-            f"\n{found.content['title']}: {found.content['counts']['num_images']} images, {found.content['counts']['num_patients']} patients"
-        )
+        counts = found.content["counts"]
+        print(f"\n{found.content['title']}: {counts['num_images']} images, {counts['num_patients']} patients")
         print(as_markdown(*comparison(found.content["methods"])))
     print(f"Took {took}. Open {out / 'report.html'} in a browser. Not for diagnosis.")
     return 0

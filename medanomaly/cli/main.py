@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     if words[0] not in COMMANDS:
-        print(f"medanomaly: unknown command {ascii(words[0])} [E_USAGE]; see medanomaly --help", file=sys.stderr)
+        print(f"medanomaly: unknown command {words[0]!a} [E_USAGE]; see medanomaly --help", file=sys.stderr)
         return 2
     os.environ.setdefault("MPLBACKEND", "Agg")
     try:

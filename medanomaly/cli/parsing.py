@@ -15,7 +15,7 @@ from medanomaly.errors import ConfigError
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
-class CommandParser(ArgumentParser):
+class CommandParser(ArgumentParser):  # type: ignore[misc]
     """jsonargparse's parser with short usage lines and errors as ConfigError."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

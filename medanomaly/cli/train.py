@@ -22,7 +22,7 @@ from medanomaly.datasets.dataset import ManifestDataset, to_batch
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.operating_points import choose_operating_points
-from medanomaly.evaluation.predict import Prediction, predict
+from medanomaly.evaluation.predict import predict
 from medanomaly.files import sha256_of, write_json
 from medanomaly.methods.experiment import Experiment
 from medanomaly.presets import PRESETS

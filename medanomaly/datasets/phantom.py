@@ -213,7 +213,8 @@ def vessels(anatomy: Anatomy, side: int, x: FloatImage) -> FloatImage:
     """Lung markings: smooth texture of the patient, stronger towards the hilum."""
     coarse = np.random.default_rng(anatomy.vessel_seed).normal(size=(24, 24))
     texture = ndimage.zoom(coarse, side / 24, order=3, mode="nearest", grid_mode=True)
-    return 0.035 * texture * (0.6 + 0.8 * np.exp(-(((np.abs(x) - 0.1) / 0.08) ** 2)))
+    markings: FloatImage = 0.035 * texture * (0.6 + 0.8 * np.exp(-(((np.abs(x) - 0.1) / 0.08) ** 2)))
+    return markings
 
 
 def fluid_coverage(
@@ -229,13 +230,15 @@ def film_noise(rng: np.random.Generator, image_size: int) -> FloatImage:
     """Quantum mottle: white noise with a little correlation, standard deviation 0.012 of the grey range."""
     white = rng.normal(size=(image_size, image_size))
     mottle = ndimage.gaussian_filter(rng.normal(size=(image_size, image_size)), 1.0) * 3.5
-    return 0.0085 * white + 0.0085 * mottle
+    noise: FloatImage = 0.0085 * white + 0.0085 * mottle
+    return noise
 
 
 def block_mean(image: FloatImage) -> FloatImage:
     """Mean over each pixel's sub-pixels."""
     size = image.shape[0] // SUPERSAMPLING
-    return image.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING).mean(axis=(1, 3))
+    means: FloatImage = image.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING).mean(axis=(1, 3))
+    return means
 
 
 def phantom_set(config: PhantomConfig, out: Path, fractions: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> list[Record]:

@@ -300,8 +300,10 @@ def write_outputs(out: Path, loaded: Loaded, result: AnomalyResult, settings: Bu
         write_png(out / outputs[-1], to_gray8(twin))
     if settings.threshold is not None:
         outputs += [f"masks/{name}.png", f"overlays/{name}.png", f"figures/{name}.png"]
-        scale = {"threshold": settings.threshold, "scale_max": settings.scale_max}
+        threshold, scale_max = settings.threshold, settings.scale_max
+        overlay = map_overlay(loaded.native, anomaly_map, threshold=threshold, scale_max=scale_max)
         write_png(out / outputs[-3], anomaly_map > settings.threshold)
-        write_png(out / outputs[-2], map_overlay(loaded.native, anomaly_map, **scale))
-        overlay_figure(out / outputs[-1], loaded.native, anomaly_map, **scale, unit="|x - pseudo-healthy|")
+        write_png(out / outputs[-2], overlay)
+        unit = "|x - pseudo-healthy|"
+        overlay_figure(out / outputs[-1], loaded.native, anomaly_map, threshold=threshold, scale_max=scale_max, unit=unit)
     return outputs

@@ -69,7 +69,7 @@ def write_evaluation(
     refuse_different_images(studies)
     main = studies[0]
     point = main.pixel_threshold()
-    content = {
+    content: dict[str, Any] = {
         "title": title,
         "healthy": healthy,
         "counts": counts(main, healthy),
@@ -183,9 +183,9 @@ def read_evaluation(path: Path) -> EvaluationFolder:
                     label=facts["label"],
                     score=facts["score"],
                     pixels=arrays["pixels"],
-                    pseudo_healthy=arrays["pseudo_healthy"] if "pseudo_healthy" in arrays else None,
+                    pseudo_healthy=arrays.get("pseudo_healthy"),
                     anomaly_map=arrays["anomaly_map"],
-                    reference=arrays["reference"] if "reference" in arrays else None,
+                    reference=arrays.get("reference"),
                 )
             )
     return EvaluationFolder(content=content, cases=tuple(cases))

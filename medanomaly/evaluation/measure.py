@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -103,16 +104,11 @@ def pixel_rows(
         maps, masks = [p.anomaly_map for p, _ in chosen], [truth for _, truth in chosen]
         owners = [p.patient_id for p, _ in chosen]
         chance = f"prevalence {pixel.prevalence(masks):.4f}"
-        for metric, name in (("auroc", "pixel AUROC"), ("average_precision", "pixel AP")):
-            interval = pooled_pixel_bootstrap(
-                maps,
-                masks,
-                owners,
-                metric,
-                num_resamples=config.num_resamples,
-                seed=config.seed,  # type: ignore[arg-type]
-            )
-            rows.append(Measured(group="pixels", name=name + title, interval=interval, note=chance))
+        bootstrap = partial(pooled_pixel_bootstrap, num_resamples=config.num_resamples, seed=config.seed)
+        auroc = bootstrap(maps, masks, owners, "auroc")
+        precision = bootstrap(maps, masks, owners, "average_precision")
+        rows.append(Measured(group="pixels", name="pixel AUROC" + title, interval=auroc, note=chance))
+        rows.append(Measured(group="pixels", name="pixel AP" + title, interval=precision, note=chance))
     maps, masks = [p.anomaly_map for p, _ in lesioned], [truth for _, truth in lesioned]
     owners = [p.patient_id for p, _ in lesioned]
     named = [(f"@ {point.criterion}", point) for key in (DICE, HEALTHY_FPR) if (point := points.get(key))]
@@ -168,7 +164,7 @@ def region_rows(
         interval = patient_bootstrap(overlap, owners, num_resamples=few, seed=config.seed)
         rows.append(Measured(group="regions", name="AUPRO to FPR 0.3", interval=interval, note=f"{few} resamples"))
         curve = region.froc(maps, masks, num_thresholds=32)
-        single = [region.froc([m], [mask], thresholds=curve.thresholds) for m, mask in zip(maps, masks, strict=True)]
+        single = [region.froc([m], [mask], thresholds=curve.thresholds.tolist()) for m, mask in zip(maps, masks, strict=True)]
         # Counts of one image add up, so a resample needs no new labelling.
         num_hit = np.array([np.nan_to_num(one.sensitivity) * one.num_lesions for one in single])
         num_false = np.array([one.false_positives_per_image for one in single])

@@ -189,7 +189,7 @@ class CfgDiffusionRecipe(DiffusionTrainer):
         self.config, self.image_channels = config, image_channels
         with torch.random.fork_rng(devices=[]):
             # PyTorch initialises layers from its global generator only: seed it inside the fork, leave no trace outside.
-            torch.random.default_generator.manual_seed(stable_hash(training.seed, "weights"))
+            torch.manual_seed(stable_hash(training.seed, "weights"))
             denoiser = Denoiser(config.network, image_channels=image_channels, classes=config.classes)
         super().__init__(
             denoiser,

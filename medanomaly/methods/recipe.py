@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -29,7 +29,7 @@ class DiffusionTrainer:
         device: torch.device,
     ) -> None:
         self.denoiser = denoiser.to(device)
-        self.average = AveragedModel(self.denoiser, multi_avg_fn=get_ema_multi_avg_fn(training.ema_decay), use_buffers=True)
+        self.average = AveragedModel(self.denoiser, multi_avg_fn=get_ema_multi_avg_fn(training.ema_decay), use_buffers=True)  # type: ignore[no-untyped-call]
         self.average.requires_grad_(False)
         self.schedule = schedule
         self.training = training
@@ -51,7 +51,8 @@ class DiffusionTrainer:
 
         def network(x_t: Tensor, levels: Tensor) -> Tensor:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
-                return denoiser(x_t, levels, label)
+                output: Tensor = denoiser(x_t, levels, label)
+            return output
 
         config = denoiser.config
         return diffusion_loss(
@@ -90,7 +91,7 @@ class DiffusionTrainer:
     @torch.inference_mode()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Loss of the averaged weights on a batch; the same generator seed gives comparable numbers through a run."""
-        averaged: Denoiser = self.average.module.eval()
+        averaged = cast(Denoiser, self.average.module.eval())
         return {name: float(value) for name, value in self.loss(averaged, batch, generator).items()}
 
     def weights(self) -> dict[str, Tensor]:

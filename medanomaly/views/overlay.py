@@ -67,14 +67,14 @@ def map_colours(anomaly_map: FloatArray, *, scale_max: float) -> RgbArray:
 def map_overlay(
     pixels: FloatArray, anomaly_map: FloatArray, *, threshold: float, scale_max: float, outline: bool = True
 ) -> RgbArray:
-    """Gray image with the map's colours where the map reaches the operating point, untouched elsewhere.
+    """Gray image with the map's colours where the map exceeds the operating point, untouched elsewhere.
 
     Colour depends on the map's value and ``scale_max`` only, never on the other pixels, so two overlays can be compared.
 
     Args:
         pixels: (H, W) float in [-1, 1].
         anomaly_map: (H, W) float >= 0, same size.
-        threshold: operating point in the map's unit; pixels with map >= threshold are flagged.
+        threshold: operating point in the map's unit; pixels with map > threshold are flagged, as scoring counts them.
         scale_max: value of the brightest colour, one for all images of a run; larger values are clipped.
         outline: draw the flagged region's contour just outside it, 1 px thick per 512 px of image side.
 
@@ -88,7 +88,7 @@ def map_overlay(
     gray = np.repeat(to_gray8(pixels)[..., None], 3, axis=-1)
     check_map(anomaly_map, size=pixels.shape)
     check_scale(threshold, scale_max)
-    flagged = anomaly_map >= float(threshold)
+    flagged = anomaly_map > float(threshold)
     span = scale_max - threshold
     rise = np.clip((anomaly_map.astype(np.float64) - threshold) / span, 0, 1) if span > 0 else 1.0
     alpha = np.where(flagged, _ALPHA_AT_THRESHOLD + (_ALPHA_AT_TOP - _ALPHA_AT_THRESHOLD) * rise, 0.0)[..., None]

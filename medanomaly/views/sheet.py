@@ -72,7 +72,7 @@ def contact_sheet(
     Args:
         path: file to write, whole or not at all.
         cases: rows, top to bottom; sizes may differ between cases.
-        threshold: operating point in the map's unit; flagged where map >= threshold.
+        threshold: operating point in the map's unit; flagged where map > threshold.
         scale_max: value of the brightest colour, one for the whole sheet.
         unit: what the map's numbers are.
         title: first line of the sheet; may be empty.
@@ -154,7 +154,7 @@ def _cells(case: SheetCase, *, threshold: float, scale_max: float, cell_px: int)
                 fix="give a case's arrays at one size",
             )
     gray, strongest = _gray(case.pixels, cell_px), _shrunk(case.anomaly_map, cell_px, np.max)
-    predicted = _grown(strongest >= threshold, cell_px)
+    predicted = _grown(strongest > threshold, cell_px)
     reference = None if case.reference is None else _grown(_shrunk(case.reference, cell_px, np.max), cell_px)
     return {
         _ORIGINAL: gray,

@@ -41,14 +41,15 @@ def test_below_the_operating_point_the_image_is_untouched():
     np.testing.assert_array_equal(overlay, np.repeat(to_gray8(pixels)[..., None], 3, axis=-1))
 
 
-def test_a_pixel_exactly_at_the_operating_point_is_coloured():
-    overlay = map_overlay(plane(0, 0), plane(0.0, 0.7), threshold=0.7, scale_max=1.0, outline=False)
+def test_only_what_exceeds_the_operating_point_is_coloured_as_scoring_counts_it():
+    just_above = np.nextafter(np.float32(0.7), np.float32(1))
+    overlay = map_overlay(plane(0, 0), plane(0.7, just_above), threshold=0.7, scale_max=1.0, outline=False)
     assert overlay[0, 0].tolist() == [128, 128, 128]
     assert overlay[0, 1].tolist() != [128, 128, 128]
 
 
 def test_colour_hides_the_anatomy_more_as_the_map_grows_but_never_wholly():
-    values = np.linspace(0.2, 1, 9, dtype=np.float32)[None]
+    values = np.linspace(0.21, 1, 9, dtype=np.float32)[None]
     on_black, on_white = (
         map_overlay(np.full_like(values, gray), values, threshold=0.2, scale_max=1.0, outline=False).astype(int)
         for gray in (-1, 1)
@@ -76,8 +77,8 @@ def test_map_colours_grow_evenly_in_perceived_lightness():
     assert steps.max() < 2 * steps.mean()
 
 
-def test_an_operating_point_at_the_top_of_the_scale_still_shows_what_reaches_it():
-    overlay = map_overlay(plane(0, 0), plane(0.5, 1), threshold=1.0, scale_max=1.0, outline=False)
+def test_an_operating_point_at_the_top_of_the_scale_still_shows_what_exceeds_it():
+    overlay = map_overlay(plane(0, 0), plane(0.5, 1.5), threshold=1.0, scale_max=1.0, outline=False)
     assert overlay[0, 0].tolist() == [128, 128, 128]
     assert overlay[0, 1, 0] > 200
 
