@@ -86,7 +86,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
         header = json.loads(metadata["medanomaly"])
         version = int(header.get("format_version", 0))
     except (ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError("has an unreadable header", code="E_CKPT_FORMAT", path=path, fix="copy or train it again") from error
+        raise CheckpointError(
+            "has an unreadable header", code="E_CKPT_FORMAT", path=path, fix="copy or train it again"
+        ) from error
     if version > FORMAT_VERSION:
         raise CheckpointError("was made by a newer version", code="E_CKPT_VERSION", path=path, fix="update medanomaly")
     wrong = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]

@@ -36,7 +36,7 @@ def gray64_cfg() -> Experiment:
 
 
 def gray128_cfg() -> Experiment:
-    """Any gray images at 128 x 128: 18 M parameters, for a small GPU or a patient CPU."""
+    """Any gray images at 128 x 128: 29 M parameters, for a small GPU or a patient CPU."""
     return Experiment(
         name="gray128-cfg",
         method=CfgDiffusionConfig(

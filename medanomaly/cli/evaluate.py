@@ -14,6 +14,7 @@ from medanomaly.cli.device import choose_device
 from medanomaly.cli.parsing import run_function
 from medanomaly.datasets.dataset import ManifestDataset
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
+from medanomaly.datasets.splits import spread
 from medanomaly.errors import InputError
 from medanomaly.evaluation.folder import write_evaluation
 from medanomaly.evaluation.measure import MeasureConfig
@@ -34,6 +35,7 @@ def evaluate(
     floors: bool = True,
     num_resamples: int = 1000,
     max_images: int = 0,
+    max_val_images: int = 0,
     max_cases: int = 24,
     batch_size: int = 16,
     noise_level: int | None = None,
@@ -52,7 +54,8 @@ def evaluate(
         title: name of the data set in tables; default: the manifest's name
         floors: also measure brightness and blur residual
         num_resamples: of the bootstrap over patients
-        max_images: use only this many test and val images, chosen by a hash; 0 = all
+        max_images: measure only this many test images, spread over the ids; 0 = all
+        max_val_images: choose thresholds on only this many val images, spread over the ids; 0 = all
         max_cases: images kept for pictures
         batch_size: images a forward pass
         noise_level: replaces the checkpoint's
@@ -68,7 +71,7 @@ def evaluate(
     trained = load_trained(resolve_checkpoint(checkpoint), METHODS, where, sampler=changed)
     records = read_manifest(data, allow_outside=allow_outside)
     healthy = trained.experiment.method.target
-    test, validation = samples_of(records, "test", trained, max_images), samples_of(records, "val", trained, max_images)
+    test, validation = samples_of(records, "test", trained, max_images), samples_of(records, "val", trained, max_val_images)
     if len(test) == 0:
         raise InputError("has no test rows", code="E_SPLIT", path=data, fix="fill the split column")
     refuse_seen(test.records, trained, data)
@@ -101,6 +104,7 @@ def evaluate(
         "environment": environment(),
         "num_resamples": num_resamples,
         "max_images": max_images,
+        "max_val_images": max_val_images,
     }
     content = write_evaluation(out, studies, title=title or data.stem, healthy=healthy, facts=facts, max_cases=max_cases)
     if not quiet:
@@ -112,10 +116,7 @@ def evaluate(
 def samples_of(records: Sequence[Record], split: str, trained: TrainedMethod, max_images: int) -> ManifestDataset:
     """The split's samples, at most ``max_images`` of them spread over the sorted ids."""
     chosen = [record for record in records if record.split == split]
-    if max_images and len(chosen) > max_images:
-        ranked = sorted(chosen, key=lambda record: record.id)
-        chosen = [ranked[index * len(ranked) // max_images] for index in range(max_images)]
-    return ManifestDataset(chosen, trained.experiment.preprocess, trained.experiment.method.classes)
+    return ManifestDataset(spread(chosen, max_images), trained.experiment.preprocess, trained.experiment.method.classes)
 
 
 def refuse_seen(records: Sequence[Record], trained: TrainedMethod, data: Path) -> None:

@@ -20,6 +20,7 @@ from medanomaly.cli.parsing import normalise, parser
 from medanomaly.datasets.check import check_manifest
 from medanomaly.datasets.dataset import ManifestDataset, to_batch
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
+from medanomaly.datasets.splits import spread
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.operating_points import choose_operating_points
 from medanomaly.evaluation.predict import predict
@@ -33,6 +34,8 @@ from medanomaly.types import Batch, Observer
 
 CACHE_BYTES = 2 * 2**30
 """Decoded training images are kept in memory up to this much."""
+CALIBRATION_IMAGES = 128
+"""Validation images, spread over the ids, that the thresholds of the checkpoint are chosen on."""
 FREE_TO_CHANGE = ("num_workers", "log_every", "save_every")
 """Training settings that do not change the result, so a run may be continued with others."""
 
@@ -141,7 +144,8 @@ def train(
         validation=val_batches,
         observers=[*observers, *([] if quiet else [ProgressLine()])],
     )
-    found = predict(recipe.method(), progress(validation, "choosing operating points", quiet), batch_size=16, device=device)
+    calibration = ManifestDataset(spread(splits["val"], CALIBRATION_IMAGES), preprocess, classes)
+    found = predict(recipe.method(), progress(calibration, "choosing operating points", quiet), batch_size=16, device=device)
     points = choose_operating_points(list(found), healthy=experiment.method.target)
     header = {
         "experiment": experiment.to_dict(),

@@ -56,6 +56,14 @@ def split_by_patient(
     return [replace(record, split=split_of[record.patient_id]) for record in records]
 
 
+def spread(records: Sequence[Record], num: int) -> list[Record]:
+    """At most ``num`` records, evenly spaced in the order of their ids, so over patients and classes alike; 0 = all."""
+    if num <= 0 or len(records) <= num:
+        return list(records)
+    ranked = sorted(records, key=lambda record: record.id)
+    return [ranked[index * len(ranked) // num] for index in range(num)]
+
+
 def diseased_patients(records: Sequence[Record], healthy_class: str | None) -> dict[str, bool]:
     """patient -> has any image with a label other than ``healthy_class``; all False where that is None."""
     is_diseased: dict[str, bool] = defaultdict(bool)
