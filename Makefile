@@ -21,11 +21,11 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USE_PEP517=1 PIP_CONSTRAINT=build-con
 	PIP_BUILD_CONSTRAINT=build-constraints.txt $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint types unit slow clean
+.PHONY: help env demo test lint types unit slow clean weights-phantom64-cfg weights-cxr64-cfg weights-lgg64-cfg
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-21s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 env: $(INSTALLED) ## create .venv and install everything (the other targets do it when needed)
 
@@ -46,6 +46,39 @@ unit: $(INSTALLED) ## tests that need neither minutes nor a GPU
 
 slow: $(INSTALLED) ## tests that take minutes, and on a CUDA machine those that need it
 	$(BIN)/python -m pytest -m "slow or gpu"
+
+weights-phantom64-cfg: $(INSTALLED) ## retrain and measure the shipped phantom weights: about 90 minutes on one core
+	$(BIN)/medanomaly data phantom runs/phantom-train --num-patients 1500 --fractions '[0.9,0.1,0]'
+	$(BIN)/medanomaly train phantom64-cfg --data runs/phantom-train/manifest.csv --out runs/phantom64-cfg --licence Apache-2.0
+	$(BIN)/medanomaly data phantom runs/phantom-test --num-patients 120 --seed 1 --fractions '[0,0.3,0.7]'
+	$(BIN)/medanomaly evaluate runs/phantom64-cfg runs/phantom-test/manifest.csv runs/eval-phantom --title "Chest phantoms, 64 x 64"
+	$(BIN)/medanomaly export runs/phantom64-cfg medanomaly/weights/phantom64-cfg --overwrite true --evaluation runs/eval-phantom \
+		--command "make weights-phantom64-cfg" --data-note "Chest phantoms with pleural effusions, drawn by this package (seed 0)."
+
+# INDEX is a CSV with the columns image, patient, label (0 or 1) and split, images beside it: docs/results.md says what was used.
+weights-cxr64-cfg: $(INSTALLED) ## retrain and measure the shipped chest X-ray weights: INDEX=path/index.csv
+	$(BIN)/medanomaly data table $(INDEX) runs/cxr.csv --columns.patient patient --columns.label label --columns.split split \
+		--labels '{"0": healthy, "1": diseased}' --splits '{train: train, val: test}' --val-fraction 0.1
+	$(BIN)/medanomaly train gray64-cfg --data runs/cxr.csv --allow-outside true --out runs/cxr64-cfg \
+		--licence "weights Apache-2.0; trained on chest X-rays of Kermany et al. 2018, CC BY 4.0"
+	$(BIN)/medanomaly evaluate runs/cxr64-cfg runs/cxr.csv runs/eval-cxr --allow-outside true --max-val-images 128 \
+		--title "Chest X-rays, pneumonia, 64 x 64"
+	$(BIN)/medanomaly export runs/cxr64-cfg medanomaly/weights/cxr64-cfg --overwrite true --evaluation runs/eval-cxr \
+		--command "make weights-cxr64-cfg INDEX=path/index.csv" \
+		--data-note "Paediatric chest X-rays, normal and pneumonia (Kermany et al., Cell 172:1122, 2018; Mendeley Data rscbjbr9sj; CC BY 4.0)."
+
+# Besides: mask (blank = looked at, no tumour), p995 (value that becomes white) and use (1 = take the row).
+weights-lgg64-cfg: $(INSTALLED) ## retrain and measure the shipped brain MRI weights: INDEX=path/index.csv
+	$(BIN)/medanomaly data table $(INDEX) runs/lgg.csv --columns.patient patient --columns.label label --columns.split split \
+		--columns.mask mask --columns.blank-mask empty --columns.intensity-high p995 --labels '{"0": healthy, "1": diseased}' \
+		--where '{use: "1"}'
+	$(BIN)/medanomaly train gray64-cfg --data runs/lgg.csv --allow-outside true --out runs/lgg64-cfg --training.num-steps 5000 \
+		--licence "CC BY-NC-SA 4.0 (trained on the LGG Segmentation Dataset, Buda et al. 2019): research, non-commercial"
+	$(BIN)/medanomaly evaluate runs/lgg64-cfg runs/lgg.csv runs/eval-lgg --allow-outside true --max-val-images 128 \
+		--title "Brain MRI (FLAIR), lower-grade glioma, 64 x 64"
+	$(BIN)/medanomaly export runs/lgg64-cfg medanomaly/weights/lgg64-cfg --overwrite true --evaluation runs/eval-lgg \
+		--command "make weights-lgg64-cfg INDEX=path/index.csv" \
+		--data-note "FLAIR slices of 88 lower-grade glioma patients (LGG Segmentation Dataset, Buda et al. 2019; TCGA-LGG; CC BY-NC-SA 4.0)."
 
 clean: ## remove .venv, caches and demo-output; runs/ stays
 	rm -rf $(VENV) demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -19,7 +19,7 @@ def phantom64_cfg() -> Experiment:
         method=CfgDiffusionConfig(
             network=NetworkConfig(channels=(32, 64, 64, 96), attention=(False, False, True, True)),
             sampler=SamplerConfig(noise_level=500, num_steps=50, guidance_scale=3.0),
-            map=MapConfig(median_px=3),
+            map=MapConfig(smooth_px=1.0),
         ),
         preprocess=PreprocessConfig(image_size=64),
         training=TrainingConfig(num_steps=3500, batch_size=16, learning_rate=3e-4, precision="bf16"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from medanomaly.cli.output import refuse_existing
 from medanomaly.cli.parsing import run_function
 from medanomaly.datasets.check import check_manifest
 from medanomaly.datasets.folder import folder_manifest
@@ -14,6 +14,7 @@ from medanomaly.datasets.manifest import Record, read_manifest, write_manifest
 from medanomaly.datasets.phantom import PhantomConfig, phantom_set
 from medanomaly.datasets.table import TableColumns, table_records
 from medanomaly.errors import ConfigError, InputError
+from medanomaly.files import write_json
 
 
 def phantom(
@@ -23,6 +24,7 @@ def phantom(
     image_size: int = 64,
     seed: int = 0,
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    overwrite: bool = False,
 ) -> int:
     """Draw a labelled chest-phantom set with exact effusion masks; nothing is downloaded.
 
@@ -33,7 +35,9 @@ def phantom(
         image_size: rows and columns, px
         seed: two sets with different seeds share no patient
         fractions: of patients in train, val and test
+        overwrite: replace an earlier set
     """
+    refuse_existing(out / "manifest.csv", overwrite=overwrite)
     config = PhantomConfig(num_patients=num_patients, images_per_patient=images_per_patient, image_size=image_size, seed=seed)
     return say(phantom_set(config, out, fractions), out / "manifest.csv")
 
@@ -45,6 +49,7 @@ def folder(
     val_fraction: float = 0.1,
     patient_pattern: str | None = None,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> int:
     """Manifest of a tree training/{healthy,diseased}, testing/{healthy,diseased}; masks in testing/masks or beside the images.
 
@@ -55,8 +60,10 @@ def folder(
         val_fraction: share of the training patients that becomes val
         patient_pattern: regular expression with one group that finds the patient in a path; default: the file's stem
         seed: of the choice of val patients
+        overwrite: replace an earlier manifest
     """
     target = root / "manifest.csv" if out is None else out
+    refuse_existing(target, overwrite=overwrite)
     records = folder_manifest(root, classes, val_fraction=val_fraction, seed=seed, patient_pattern=patient_pattern)
     write_manifest(records, target, allow_outside=True)
     return say(records, target)
@@ -71,6 +78,7 @@ def table(
     where: dict[str, str] | None = None,
     val_fraction: float = 0.0,
     seed: int = 0,
+    overwrite: bool = False,
 ) -> int:
     """Manifest of any CSV whose columns are named here.
 
@@ -83,7 +91,9 @@ def table(
         where: keep only rows with these cells, e.g. '{use: "1"}'
         val_fraction: share of the train patients that becomes val
         seed: of that choice
+        overwrite: replace an earlier manifest
     """
+    refuse_existing(out, overwrite=overwrite)
     records = table_records(
         csv, columns, labels=labels or {}, splits=splits or {}, where=where or {}, val_fraction=val_fraction, seed=seed
     )
@@ -103,7 +113,7 @@ def check(manifest: Path, deep: bool = False, healthy: str = "healthy", json_out
     report = check_manifest(read_manifest(manifest, allow_outside=True), deep, healthy_class=healthy)
     print(report)
     if json_out is not None:
-        json_out.write_text(json.dumps(report.as_json(), indent=2) + "\n", encoding="utf-8")
+        write_json(json_out, report.as_json())
     if not report.ok:
         raise InputError("must not be used as it is", code="E_CHECK", path=manifest, fix="mend the errors above")
     print("ok")

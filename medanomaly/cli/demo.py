@@ -69,9 +69,18 @@ def demo(
         phantoms,
         "Chest phantoms",
         num_resamples=num_resamples,
+        overwrite=True,
         quiet=True,
     )
-    evaluate(Path("cxr64-cfg"), CHEST_XRAYS, chests, "Chest X-rays (pneumonia)", num_resamples=num_resamples, quiet=True)
+    evaluate(
+        Path("cxr64-cfg"),
+        CHEST_XRAYS,
+        chests,
+        "Chest X-rays (pneumonia)",
+        num_resamples=num_resamples,
+        overwrite=True,
+        quiet=True,
+    )
 
     say("4/4 writing the report")
     figures = [(f"Loss of the {train_steps}-step training of this demo; the results below use the shipped weights", loss)]

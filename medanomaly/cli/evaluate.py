@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from baselines import FLOORS
 from medanomaly.cli.device import choose_device
+from medanomaly.cli.output import make_folder, refuse_existing
 from medanomaly.cli.parsing import run_function
 from medanomaly.datasets.dataset import ManifestDataset
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
 from medanomaly.datasets.splits import spread
-from medanomaly.errors import InputError
+from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.folder import write_evaluation
 from medanomaly.evaluation.measure import MeasureConfig
 from medanomaly.evaluation.study import study
@@ -37,11 +38,12 @@ def evaluate(
     max_images: int = 0,
     max_val_images: int = 0,
     max_cases: int = 24,
-    batch_size: int = 16,
+    batch_size: int = 8,
     noise_level: int | None = None,
     num_steps: int | None = None,
     guidance_scale: float | None = None,
     allow_outside: bool = False,
+    overwrite: bool = False,
     device: str = "auto",
     quiet: bool = False,
 ) -> int:
@@ -62,10 +64,15 @@ def evaluate(
         num_steps: replaces the checkpoint's
         guidance_scale: replaces the checkpoint's g
         allow_outside: the manifest may name files outside of its own folder
+        overwrite: replace an earlier evaluation
         device: auto, cpu, cuda, ...
         quiet: no progress bars, no table
     """
+    for name, value, least in (("batch_size", batch_size, 1), ("num_resamples", num_resamples, 1), ("max_cases", max_cases, 0)):
+        if value < least:
+            raise ConfigError(f"{name} must be at least {least}, got {value}", code="E_CONFIG")
     where = choose_device(device)
+    refuse_existing(out / "evaluation.json", overwrite=overwrite)
     changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale}
     changed = {name: value for name, value in changed.items() if value is not None}
     trained = load_trained(resolve_checkpoint(checkpoint), METHODS, where, sampler=changed)
@@ -75,6 +82,7 @@ def evaluate(
     if len(test) == 0:
         raise InputError("has no test rows", code="E_SPLIT", path=data, fix="fill the split column")
     refuse_seen(test.records, trained, data)
+    make_folder(out)
     methods = {"CFG diffusion": trained.method, **(FLOORS if floors else {})}
     config = MeasureConfig(num_resamples=num_resamples)
 
@@ -106,6 +114,8 @@ def evaluate(
         "max_images": max_images,
         "max_val_images": max_val_images,
     }
+    for stale in (out / "cases").glob("*.npz"):
+        stale.unlink()
     content = write_evaluation(out, studies, title=title or data.stem, healthy=healthy, facts=facts, max_cases=max_cases)
     if not quiet:
         print(as_markdown(*comparison(content["methods"])))

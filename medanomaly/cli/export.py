@@ -2,39 +2,44 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from medanomaly.checkpoint import load_checkpoint, save_checkpoint
+from medanomaly.cli.output import make_folder, refuse_existing
 from medanomaly.cli.parsing import run_function
 from medanomaly.errors import ConfigError
-from medanomaly.evaluation.folder import write_text
+from medanomaly.evaluation.folder import read_evaluation, write_text
 from medanomaly.evaluation.tables import as_markdown, comparison
 from medanomaly.files import sha256_of
 
 RELEASED = "model.safetensors"
 
 
-def export(run: Path, out: Path, command: str, data_note: str, evaluation: Path | None = None, overwrite: bool = False) -> int:
+def export(
+    run: Path, out: Path, command: str = "", data_note: str = "", evaluation: Path | None = None, overwrite: bool = False
+) -> int:
     """Write float16 weights and a model card; the weights keep config, thresholds and provenance in their header.
 
     Args:
         run: run folder of `medanomaly train`
         out: folder to write
-        command: the command that made the run, for the card
-        data_note: one sentence about the training data and its licence
+        command: the command that made the run, for the card; must be given
+        data_note: one sentence about the training data and its licence; must be given
         evaluation: evaluation folder whose table goes into the card
         overwrite: replace an earlier export
     """
-    if (out / RELEASED).exists() and not overwrite:
-        raise ConfigError(f"{out / RELEASED} exists", code="E_EXISTS", fix="use --overwrite true")
+    for name, text in (("--command", command), ("--data_note", data_note)):
+        if not text.strip():
+            raise ConfigError(f"{name} is missing", code="E_USAGE", fix="a model card without it says too little")
+    refuse_existing(out / RELEASED, overwrite=overwrite)
+    content = read_evaluation(evaluation).content if evaluation else None
     checkpoint = load_checkpoint(run / RELEASED)
+    make_folder(out)
     header = {key: value for key, value in checkpoint.header.items() if key not in ("format_version", "dtype")}
     save_checkpoint(out / RELEASED, checkpoint.tensors, header, half=True)
     num_parameters = sum(value.numel() for value in checkpoint.tensors.values())
-    content = json.loads((evaluation / "evaluation.json").read_text(encoding="utf-8")) if evaluation else None
     write_text(out / "MODEL_CARD.md", card(header, num_parameters, sha256_of(out / RELEASED), command, data_note, content))
     print(f"wrote {out / RELEASED} ({(out / RELEASED).stat().st_size / 1e6:.1f} MB) and {out / 'MODEL_CARD.md'}")
     return 0

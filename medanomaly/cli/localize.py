@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +13,12 @@ from tqdm import tqdm
 
 from medanomaly.cli.device import choose_device
 from medanomaly.cli.evaluate import resolve_checkpoint
+from medanomaly.cli.output import make_folder
 from medanomaly.cli.parsing import run_function
 from medanomaly.config import to_dict
 from medanomaly.datasets.folder import plain_folder
 from medanomaly.datasets.manifest import Record, read_manifest
+from medanomaly.datasets.walk_files import may_be_image
 from medanomaly.errors import ConfigError, InputError, Preempted
 from medanomaly.evaluation.bulk import BulkSettings, localize_all
 from medanomaly.files import sha256_of, write_json
@@ -73,11 +76,15 @@ def localize(
     changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale}
     changed = {name: value for name, value in changed.items() if value is not None}
     path = resolve_checkpoint(checkpoint)
+    if frame is not None and frame < 0:
+        raise ConfigError(f"frame must be 0 or more, got {frame}", code="E_CONFIG")
     trained = load_trained(path, METHODS, where, sampler=changed)
     records = records_of(source, allow_outside)
     value, text = chosen_threshold(trained, criterion, threshold)
+    make_folder(out)
     path = path / "model.safetensors" if path.is_dir() else path
-    content = {"weights": sha256_of(path), "experiment": trained.experiment.to_dict(), "threshold": value}
+    # No frame and frame 0 read the same of a file that has one; colour that was refused before changes no image that was done.
+    content = {"weights": sha256_of(path), "experiment": trained.experiment.to_dict(), "threshold": value, "frame": frame or 0}
     options = ReadOptions(channels=1 if trained.experiment.preprocess.channels == 1 else 3, allow_color=allow_color, frame=frame)
     settings = BulkSettings(
         threshold=value,
@@ -116,12 +123,23 @@ def localize(
 def records_of(source: Path, allow_outside: bool) -> list[Record]:
     """Records of a manifest, a folder or one file."""
     if source.is_dir():
-        return plain_folder(source)
+        return sorted([*plain_folder(source), *special_files(source)], key=lambda record: record.id)
     if source.suffix.lower() == ".csv":
         return read_manifest(source, allow_outside=allow_outside)
     if not source.exists():
         raise InputError("no such file or folder", code="E_MISSING", path=source, fix="name an image, a folder or a manifest CSV")
     return [Record(id=source.name, patient_id=source.name.strip() or "image", image=source)]
+
+
+def special_files(root: Path) -> list[Record]:
+    """Pipes, sockets and devices with an image's name: the reader refuses them unopened, and each gets its line in the report."""
+    found = []
+    for folder, subfolders, names in os.walk(root):
+        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+        paths = [Path(folder, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if may_be_image(path) and path.exists() and not path.is_symlink() and not path.is_file()]
+    below = [(path.relative_to(root).as_posix(), path) for path in found]
+    return [Record(id=name, patient_id=name.strip(), image=path) for name, path in below]
 
 
 def chosen_threshold(trained: TrainedMethod, criterion: str, threshold: float | None) -> tuple[float | None, str]:

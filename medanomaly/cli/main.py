@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
 import traceback
 from collections.abc import Sequence
 
-from medanomaly.errors import EXIT_INTERNAL, MedanomalyError
+from medanomaly.errors import EXIT_INTERNAL, MedanomalyError, ResourceError
 
 COMMANDS = {
     "demo": "make phantoms, train for a minute, localize phantoms and chest X-rays, write a report",
-    "data": "phantom | folder | check: make or inspect a manifest",
+    "data": "phantom | folder | table | check: make or inspect a manifest",
     "train": "train a preset on a manifest",
     "localize": "heatmaps, masks and pseudo-healthy images of a file, a folder or a manifest",
     "evaluate": "numbers with intervals on a manifest's test split, beside the floors",
@@ -37,7 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     if words[0] not in COMMANDS:
-        print(f"medanomaly: unknown command {words[0]!a} [E_USAGE]; see medanomaly --help", file=sys.stderr)
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        advice = f"did you mean {near[0]}?" if near else "see medanomaly --help"
+        print(f"medanomaly: unknown command {words[0]!a} [E_USAGE]; {advice}", file=sys.stderr)
         return 2
     os.environ.setdefault("MPLBACKEND", "Agg")
     try:
@@ -56,7 +59,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
-        print(f"medanomaly {words[0]}: internal error: {type(error).__name__}: {error}; run again with --debug", file=sys.stderr)
+        from medanomaly.evaluation.bulk import out_of_memory
+
+        if out_of_memory(error):
+            print(f"medanomaly {words[0]}: out of memory [E_MEMORY]; use a smaller batch size or image size", file=sys.stderr)
+            return ResourceError.exit_code
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"medanomaly {words[0]}: internal error: {text}; run again with --debug", file=sys.stderr)
         return EXIT_INTERNAL
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import sys
@@ -36,13 +37,14 @@ CACHE_BYTES = 2 * 2**30
 """Decoded training images are kept in memory up to this much."""
 CALIBRATION_IMAGES = 128
 """Validation images, spread over the ids, that the thresholds of the checkpoint are chosen on."""
-FREE_TO_CHANGE = ("num_workers", "log_every", "save_every")
-"""Training settings that do not change the result, so a run may be continued with others."""
+FREE_TO_CHANGE = {"training": ("num_workers", "log_every", "save_every"), "method": ("sampler", "map")}
+"""Settings that do not change the weights: a run may be continued with others, and a finished one gets new thresholds."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """``medanomaly train PRESET --data MANIFEST --out FOLDER [options]``."""
-    name = next((word for word in arguments if not word.startswith("-")), None)
+    # The preset decides which options there are, so it has to be the first word.
+    name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     wants_help = any(word in ("-h", "--help") for word in arguments)
     if name not in PRESETS:
         listing = "\n".join(f"  {key:15s} {(make.__doc__ or '').splitlines()[0]}" for key, make in PRESETS.items())
@@ -50,7 +52,9 @@ def main(arguments: Sequence[str]) -> int:
             print(f"usage: medanomaly train PRESET --data MANIFEST --out FOLDER [options]\n\npresets:\n{listing}\n")
             print("`medanomaly train PRESET --help` lists every option of a preset with its default.")
             return 0
-        raise ConfigError(f"unknown preset {name!r}", code="E_USAGE", fix=f"choose one of {', '.join(PRESETS)}")
+        near = difflib.get_close_matches(name or "", PRESETS, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"write one of {', '.join(PRESETS)} after `medanomaly train`"
+        raise ConfigError(f"unknown preset {name!a}" if name else "no preset was named", code="E_USAGE", fix=advice)
     preset = PRESETS[name]()
     made = parser(f"medanomaly train {name}", (PRESETS[name].__doc__ or "").strip(), "--data MANIFEST --out FOLDER [options]")
     made.add_argument("--data", type=Path, required=True, help="manifest CSV with train and val rows")
@@ -61,9 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     made.add_argument("--method", type=type(preset.method), default=preset.method)
     made.add_argument("--preprocess", type=type(preset.preprocess), default=preset.preprocess)
     made.add_argument("--training", type=type(preset.training), default=preset.training)
-    rest = list(arguments)
-    rest.remove(name)
-    chosen = made.instantiate(made.parse_args(normalise(rest)))
+    chosen = made.instantiate(made.parse_args(normalise(arguments[1:])))
     experiment = Experiment(name=name, method=chosen.method, preprocess=chosen.preprocess, training=chosen.training)
     device = choose_device(chosen.device)
     path = train(experiment, chosen.data, chosen.out, device=device, licence=chosen.licence, allow_outside=chosen.allow_outside)
@@ -105,6 +107,16 @@ def train(
     if not report.ok:
         finding = next(finding for finding in report.findings if finding.is_error)
         raise InputError(finding.message, code=finding.code, path=data, fix="run `medanomaly data check` for the whole list")
+    for finding in () if quiet else report.findings:
+        print(f"warning: {finding}", file=sys.stderr)
+    target = experiment.method.target
+    if not any(record.label == target for record in splits["train"]):
+        raise InputError(
+            f"has no train image labelled {target!a}, the class that images are translated to",
+            code="E_ONE_CLASS",
+            path=data,
+            fix="add such images, or choose another method.target",
+        )
     classes = experiment.method.classes
     preprocess, training = experiment.preprocess, experiment.training
     pixel_bytes = len(splits["train"]) * preprocess.channels * preprocess.image_size**2 * 4
@@ -175,10 +187,10 @@ def seen(splits: Mapping[str, Sequence[Record]]) -> dict[str, Any]:
 
 
 def run_identity(experiment: Experiment, records: Sequence[Record]) -> str:
-    """Hash of everything that decides the result of a training run."""
+    """Hash of everything that decides the weights a training run makes."""
     content = experiment.to_dict()
-    for key in FREE_TO_CHANGE:
-        content["training"].pop(key)
+    for part, names in FREE_TO_CHANGE.items():
+        content[part] = {key: value for key, value in content[part].items() if key not in names}
     content["data"] = manifest_fingerprint(records)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
-
-from medanomaly.datasets.manifest import Record
+from medanomaly.datasets.csv_rows import rows_of
+from medanomaly.datasets.manifest import Record, number_of
 from medanomaly.datasets.paths import resolve_inside
 from medanomaly.datasets.splits import split_by_patient
 from medanomaly.errors import InputError
@@ -56,18 +55,16 @@ def table_records(
         seed: of that choice.
 
     Raises:
-        InputError: E_MISSING, E_COLUMN (a column that is not there), E_LABEL or E_SPLIT (a cell without translation), E_EMPTY.
+        InputError: E_COLUMN (a column that is not there), E_LABEL or E_SPLIT (a cell without translation), E_EMPTY, E_ROW, and what
+            :func:`rows_of` and :func:`resolve_inside` refuse.
     """
-    if not path.is_file():
-        raise InputError("no such file", code="E_MISSING", path=path, fix="name a CSV")
-    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     named = [name for key, name in vars(columns).items() if name and key != "blank_mask"]
+    table = [row for _, row in rows_of(path, [*named, *where], required=columns.image)]
     for name in [*named, *where]:
-        if name not in table.columns:
-            raise InputError(f"has no column {name!r}", code="E_COLUMN", path=path, fix=f"columns: {', '.join(table.columns)}")
-    for name, wanted in where.items():
-        table = table[table[name] == wanted]
-    if table.empty:
+        if table and name not in table[0]:
+            raise InputError(f"has no column {name!r}", code="E_COLUMN", path=path, fix=f"columns: {', '.join(table[0])}")
+    table = [row for row in table if all(row[name] == wanted for name, wanted in where.items())]
+    if not table:
         raise InputError("no row is left", code="E_EMPTY", path=path, fix="loosen --where")
 
     def cell(row: Mapping[str, str], column: str) -> str:
@@ -81,7 +78,7 @@ def table_records(
         return meaning.get(text, text)
 
     records = []
-    for row in table.to_dict("records"):
+    for row in table:
         image, mask, high = cell(row, columns.image), cell(row, columns.mask), cell(row, columns.intensity_high)
         records.append(
             Record(
@@ -93,7 +90,7 @@ def table_records(
                 annotated_empty=bool(columns.mask) and not mask and columns.blank_mask == "empty",
                 split=translated(cell(row, columns.split), splits, "E_SPLIT"),
                 intensity_low=0.0 if high else None,
-                intensity_high=float(high) if high else None,
+                intensity_high=number_of(columns.intensity_high, high),
             )
         )
     if val_fraction > 0:

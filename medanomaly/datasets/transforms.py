@@ -150,11 +150,11 @@ def to_native(x: Tensor, geometry: Geometry) -> FloatArray:
     """A map or image of the model, back at the rows and columns of its source; the padding is cut off, so no metric sees it.
 
     Args:
-        x: (1, S, S) or (C, S, S) float, S = geometry.model_size, on any device; values keep their scale.
+        x: (C, S, S) float, S = geometry.model_size, on any device; values keep their scale.
         geometry: what :func:`to_model` returned for the image.
 
     Returns:
-        (H, W) float32 for one channel, (C, H, W) for more: resized to the padded square (bilinear; antialiased where that is a
+        (C, H, W) float32: resized to the padded square (bilinear; antialiased where that is a
         reduction), then cropped. Bit for bit ``x`` where the source is S x S.
 
     Raises:
@@ -168,7 +168,7 @@ def to_native(x: Tensor, geometry: Geometry) -> FloatArray:
         square = resize(square, side)  # (C, side, side)
     (rows, columns), (top, left) = geometry.native_size, geometry.pad_before
     native: FloatArray = square[:, top : top + rows, left : left + columns].cpu().numpy().copy()
-    return native[0] if native.shape[0] == 1 else native
+    return native
 
 
 def resize(x: Tensor, size: int) -> Tensor:

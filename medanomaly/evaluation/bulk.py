@@ -19,7 +19,7 @@ from torch import Tensor
 from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.transforms import PreprocessConfig, intensity_window, scale_to_model, to_model, to_native
 from medanomaly.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, InputError, MedanomalyError, ResourceError
-from medanomaly.files import finite, safe_name, sha256_of, write_json
+from medanomaly.files import atomic_write, finite, safe_name, sha256_of, write_json
 from medanomaly.io.options import ReadOptions
 from medanomaly.io.reader import read_image
 from medanomaly.io.writers import write_npy, write_png
@@ -27,6 +27,8 @@ from medanomaly.types import AnomalyMethod, AnomalyResult, FloatArray, Geometry,
 from medanomaly.views.overlay import map_overlay, overlay_figure, to_gray8
 
 EXIT_NOTHING_USABLE = InputError.exit_code
+LINE_KEYS = {"id", "status", "outputs", "sha256_in"}
+"""What a line of a report must have to be believed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,9 @@ def localize_all(
 ) -> Summary:
     """Maps, masks, pseudo-healthy images and overlays of all records, at native size, below ``out``.
 
-    ``report.jsonl`` gets one line an image: ``id, status (ok, skipped or failed), reason_code, message, outputs, sha256_in, seconds``.
+    ``report.jsonl`` gets one line an image that was tried: ``id, status (ok or failed), reason_code, message, outputs, sha256_in,
+    seconds``; the last line of an id counts. An image that is already there keeps its line. Neither lines nor files name a folder
+    of this machine.
 
     Args:
         method: anything that localizes.
@@ -150,15 +154,17 @@ def localize_all(
             began = time.perf_counter()
             batch = [one for record in chunk if (one := load(record, preprocess, options, out, summary)) is not None]
             for loaded, result in answers(method, batch, device, out, summary, observer):
-                seconds = (time.perf_counter() - began) / len(batch)
+                now = time.perf_counter()
                 try:
                     outputs = write_outputs(out, loaded, result, settings)
                 except InputError as error:
-                    report_failure(out, loaded.record.id, error, summary, sha256=loaded.sha256)
+                    report_failure(out, loaded.record, error, summary, sha256=loaded.sha256)
                     continue
                 summary.ok += 1
                 line = {"status": "ok", "reason_code": "", "message": "; ".join(loaded.notes), "score": float(result.score[0])}
+                window = loaded.record.intensity_range
                 facts = {"outputs": outputs, "sha256_in": loaded.sha256, "identity": settings.identity, "seconds": seconds}
+                facts |= {"intensity_range": window} if window is not None else {}
                 append_line(out, {"id": loaded.record.id, **line, **facts})
             watch(len(chunk))
         status = "preempted" if summary.stopped else "done"
@@ -173,8 +179,9 @@ def finished(out: Path, settings: BulkSettings) -> dict[str, Mapping[str, Any]]:
     Raises:
         ConfigError: E_CHANGED.
     """
+    cut_torn_line(out / "report.jsonl")
     lines = read_report(out / "report.jsonl")
-    made = {line["id"]: line for line in lines if line.get("status") == "ok"}
+    made = {line["id"]: line for line in lines if line["status"] == "ok"}
     other = [line for line in made.values() if line.get("identity") != settings.identity]
     if other and not settings.overwrite:
         raise ConfigError(
@@ -185,21 +192,35 @@ def finished(out: Path, settings: BulkSettings) -> dict[str, Mapping[str, Any]]:
     return {key: line for key, line in made.items() if line.get("identity") == settings.identity}
 
 
+def cut_torn_line(path: Path) -> None:
+    """Drop what a kill left of a last line; the next line would be glued to it and both be lost."""
+    content = path.read_bytes() if path.is_file() else b""
+    if not content.endswith(b"\n") and content:
+        with atomic_write(path) as stream:
+            stream.write(content[: content.rfind(b"\n") + 1])
+
+
 def read_report(path: Path) -> list[dict[str, Any]]:
-    """Lines of a report; one torn by a kill is left out."""
+    """Lines of a report; what is not one is left out, and its image is done again."""
     lines = []
-    for text in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         with contextlib.suppress(json.JSONDecodeError):
-            lines.append(json.loads(text))
+            line = json.loads(text)
+            if isinstance(line, dict) and LINE_KEYS <= line.keys():
+                lines.append(line)
     return lines
 
 
 def is_done(record: Record, done: Mapping[str, Mapping[str, Any]], out: Path) -> bool:
-    """True where the same bytes were localized before and every output is still there."""
+    """True where the same bytes were localized with the same window before and every output is still there."""
     line = done.get(record.id)
     if line is None or not all((out / name).is_file() for name in line["outputs"]):
         return False
-    return record.image.is_file() and sha256_of(record.image) == line["sha256_in"]
+    window = None if record.intensity_range is None else list(record.intensity_range)
+    try:
+        return line.get("intensity_range") == window and sha256_of(record.image) == line["sha256_in"]
+    except OSError:
+        return False  # what is wrong with it, reading it again will say
 
 
 def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, out: Path, summary: Summary) -> Loaded | None:
@@ -212,28 +233,37 @@ def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, out
         notes = raw.notes if high > low else (*raw.notes, "constant image")
         return Loaded(record, sha256_of(record.image), x, geometry, native, notes)
     except MedanomalyError as error:
-        report_failure(out, record.id, error, summary)
+        report_failure(out, record, error, summary)
     except (Exception, RecursionError, MemoryError) as error:
         wrapped = InputError(
             f"cannot be read ({type(error).__name__})", code="E_UNREADABLE", path=record.image, fix="check the file"
         )
-        report_failure(out, record.id, wrapped, summary)
+        report_failure(out, record, wrapped, summary)
     return None
 
 
-def report_failure(out: Path, identifier: str, error: MedanomalyError, summary: Summary, sha256: str = "") -> None:
+def report_failure(out: Path, record: Record, error: MedanomalyError, summary: Summary, sha256: str = "") -> None:
     """One line for an image that could not be done."""
     summary.failed += 1
     summary.reasons[error.code] = summary.reasons.get(error.code, 0) + 1
     line = {
         "status": "failed",
         "reason_code": error.code,
-        "message": str(error),
+        "message": without_place(error, record.image),
         "outputs": [],
         "sha256_in": sha256,
         "seconds": 0.0,
     }
-    append_line(out, {"id": identifier, **line})
+    append_line(out, {"id": record.id, **line})
+
+
+def without_place(error: MedanomalyError, image: Path) -> str:
+    """The error as text without the folder the image lies in: a report travels, and a home folder names a person."""
+    text = f"{error.message} [{error.code}]" + (f"; {error.fix}" if error.fix else "")
+    for place in (str(image), str(image.parent)):
+        for written in (place, ascii(place)[1:-1]):
+            text = text.replace(written, "the file" if place == str(image) else "its folder")
+    return text
 
 
 def append_line(out: Path, line: Mapping[str, Any]) -> None:
@@ -253,16 +283,19 @@ def answers(
     """(image, its result alone) for each image; a batch that does not fit in memory is halved, down to single images."""
     if not batch:
         return
+    result: AnomalyResult | None = None
     try:
         result = method.localize(torch.stack([one.x for one in batch]).to(device), observer)
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not out_of_memory(error):
             raise
+    # Outside of the handler: the exception would keep the frames, and with them the memory, of the attempt that failed.
+    if result is None:
         if len(batch) == 1:
             failure = ResourceError(
                 "does not fit in memory", code="E_MEMORY", path=batch[0].record.image, fix="use a smaller model"
             )
-            report_failure(out, batch[0].record.id, failure, summary)
+            report_failure(out, batch[0].record, failure, summary, sha256=batch[0].sha256)
             return
         half = len(batch) // 2
         yield from answers(method, batch[:half], device, out, summary, observer)

@@ -85,7 +85,8 @@ def origin(point: OperatingPoint) -> str:
 def mean_row(group: str, name: str, values: Values, patients: Sequence[str], config: MeasureConfig, note: str = "") -> Measured:
     """Mean over images with its interval; images where the value is undefined are left out and their number is in the note."""
     missing = int(np.isnan(values).sum())
-    kept = ~np.isnan(values)
+    # Where it is defined for no image the number is NaN, over all of them.
+    kept = ~np.isnan(values) | (missing == len(values))
     chosen, owners = values[kept], [patient for patient, keep in zip(patients, kept, strict=True) if keep]
     interval = patient_bootstrap(
         lambda index: float(chosen[index].mean()), owners, num_resamples=config.num_resamples, seed=config.seed

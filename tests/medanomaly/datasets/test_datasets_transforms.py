@@ -26,7 +26,7 @@ def test_a_map_comes_back_at_the_rows_and_columns_of_its_source(size: tuple[int,
     x, geometry = to_model(image(smooth(*size)), PreprocessConfig(image_size=64))
     assert x.shape == (1, 64, 64)
     assert x.dtype == torch.float32
-    assert to_native(x, geometry).shape == size
+    assert to_native(x, geometry).shape == (1, *size)
     assert to_native(torch.cat([x, x, x]), geometry).shape == (3, *size)
 
 
@@ -37,7 +37,7 @@ def test_a_smooth_image_survives_the_way_there_and_back_away_from_the_padding(si
     away = max(2, 2 * max(size) // 64)
     inner = (slice(away, -away), slice(away, -away))
     expected = raw.pixels[0] / 127.5 - 1
-    np.testing.assert_allclose(to_native(x, geometry)[inner], expected[inner], atol=0.02)
+    np.testing.assert_allclose(to_native(x, geometry)[0][inner], expected[inner], atol=0.02)
 
 
 @pytest.mark.parametrize("size", [(40, 60), (60, 40), (41, 60)])
@@ -46,7 +46,7 @@ def test_a_bright_pixel_off_the_axes_comes_back_where_it_was(size: tuple[int, in
     pixels = np.zeros(size, np.float32)
     pixels[7:10, 31:34] = 255
     x, geometry = to_model(image(pixels), PreprocessConfig(image_size=model_size))
-    bright = np.argwhere(to_native(x, geometry) > 0)
+    bright = np.argwhere(to_native(x, geometry)[0] > 0)
     np.testing.assert_allclose(bright.mean(axis=0), (8, 32), atol=0.75)
 
 
@@ -59,7 +59,7 @@ def test_moving_the_image_moves_what_the_model_sees_and_what_comes_back() -> Non
     assert x.max() > -1
     torch.testing.assert_close(x_moved, torch.roll(x, (2, 11), dims=(1, 2)))
     np.testing.assert_allclose(
-        to_native(x_moved, geometry), np.roll(to_native(x, geometry), (4, 22), axis=(0, 1)), rtol=0, atol=1e-6
+        to_native(x_moved, geometry), np.roll(to_native(x, geometry), (4, 22), axis=(1, 2)), rtol=0, atol=1e-6
     )
 
 
@@ -78,7 +78,7 @@ def test_an_image_of_the_models_size_is_scaled_and_not_resampled() -> None:
     pixels = np.random.default_rng(0).uniform(-1, 1, (16, 16)).astype(np.float32)
     x, geometry = to_model(image(pixels, (-1, 1)), PreprocessConfig(image_size=16))
     np.testing.assert_allclose(x[0].numpy(), pixels, atol=1e-7, rtol=0)
-    np.testing.assert_array_equal(to_native(x, geometry), x[0].numpy())
+    np.testing.assert_array_equal(to_native(x, geometry), x.numpy())
 
 
 @pytest.mark.parametrize("side", [25, 61, 100, 127])
@@ -146,7 +146,7 @@ def test_any_finite_image_lands_in_model_space(seed: int) -> None:
     assert torch.isfinite(x).all()
     assert x.min() >= -1
     assert x.max() <= 1
-    assert to_native(x, geometry).shape == (rows, columns)
+    assert to_native(x, geometry).shape == (1, rows, columns)
 
 
 def test_the_result_shares_no_memory_with_the_pixels() -> None:

@@ -37,8 +37,13 @@ def test_a_velocity_means_the_noise_it_was_made_of() -> None:
 
 
 def test_the_network_sees_the_noisy_image_and_its_level() -> None:
-    seen = []
-    diffusion_loss(lambda x, t: (seen.append((x, t)), EPS)[1], X_0, T, EPS, SCHEDULE)
+    seen: list[tuple[Tensor, Tensor]] = []
+
+    def network(x_t: Tensor, t: Tensor) -> Tensor:
+        seen.append((x_t, t))
+        return EPS
+
+    diffusion_loss(network, X_0, T, EPS, SCHEDULE)
     [(x_t, levels)] = seen
     assert torch.equal(x_t, SCHEDULE.add_noise(X_0, EPS, T))
     assert torch.equal(levels, T)

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler
@@ -51,7 +53,7 @@ def test_a_grid_rises_strictly_from_0_to_the_noise_level_in_the_steps_asked_for(
         for num_steps in range(1, noise_level + 1):
             levels = schedule.grid(noise_level, num_steps)
             assert (levels[0], levels[-1], len(levels)) == (0, noise_level, num_steps + 1)
-            gaps = [after - before for before, after in zip(levels, levels[1:], strict=False)]
+            gaps = [after - before for before, after in pairwise(levels)]
             assert min(gaps) >= 1
             assert max(gaps) - min(gaps) <= 2
 

@@ -25,8 +25,8 @@ def test_the_posterior_is_bayes_rule_on_a_fine_grid(name: str, t: int) -> None:
     before, after = float(schedule.alpha_bar[t - 1]), float(schedule.alpha_bar[t])
     alpha = after / before
     grid = torch.linspace(-8, 8, 400_001, dtype=torch.float64)
-    prior = Normal(math.sqrt(before) * x_0, math.sqrt(1 - before)).log_prob(grid)
-    likelihood = Normal(math.sqrt(alpha) * grid, math.sqrt(1 - alpha)).log_prob(torch.tensor(x_t, dtype=torch.float64))
+    prior = Normal(math.sqrt(before) * x_0, math.sqrt(1 - before)).log_prob(grid)  # type: ignore[no-untyped-call]
+    likelihood = Normal(math.sqrt(alpha) * grid, math.sqrt(1 - alpha)).log_prob(torch.tensor(x_t, dtype=torch.float64))  # type: ignore[no-untyped-call]
     weight = torch.softmax(prior + likelihood, dim=0)
     mean = float((weight * grid).sum())
     variance = float((weight * (grid - mean) ** 2).sum())

@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 import torch
 from monai.networks.schedulers import DDIMScheduler
@@ -26,7 +28,7 @@ def test_decoding_undoes_encoding() -> None:
 def test_the_round_trip_error_halves_when_the_steps_double() -> None:
     errors = [round_trip_error(num_steps) for num_steps in (50, 100, 200)]
     assert errors[2] > 1e-6
-    for coarse, fine in zip(errors, errors[1:], strict=False):
+    for coarse, fine in pairwise(errors):
         assert coarse / fine == pytest.approx(2, abs=0.15)
 
 

@@ -94,7 +94,7 @@ def test_a_header_that_cannot_be_understood_is_refused_with_its_file(tmp_path: P
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     other = replace(EXPERIMENT, method=tiny_config(classes=("healthy", "mild", "severe")))
     save_checkpoint(tmp_path / "model.safetensors", tiny_method().denoiser.state_dict(), header(experiment=other.to_dict()))
-    with pytest.raises(CheckpointError, match="of another shape: net.class_embedding.weight"):
+    with pytest.raises(CheckpointError, match=r"of another shape: net\.class_embedding\.weight"):
         load_trained(tmp_path, METHODS, CPU)
 
 

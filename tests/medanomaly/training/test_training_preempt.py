@@ -31,9 +31,15 @@ def test_the_first_signal_asks_and_the_second_is_as_it_was_outside(number: signa
 
 def test_the_handlers_come_back_after_the_block_even_after_an_error(number: signal.Signals) -> None:
     before = signal.getsignal(number)
-    with pytest.raises(ZeroDivisionError), stop_requested():
+    with pytest.raises(ZeroDivisionError), stop_requested() as stop:
+        print(1 / stop())
+    assert signal.getsignal(number) is before
+
+
+def test_the_handlers_are_others_inside_the_block(number: signal.Signals) -> None:
+    before = signal.getsignal(number)
+    with stop_requested():
         assert signal.getsignal(number) is not before
-        raise ZeroDivisionError
     assert signal.getsignal(number) is before
 
 

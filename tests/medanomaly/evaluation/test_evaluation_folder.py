@@ -1,0 +1,149 @@
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_builders import QUICK, Whiteness, bright_samples, predictions
+
+from medanomaly.errors import InputError
+from medanomaly.evaluation.folder import EvaluationFolder, choose_cases, image_curves, read_evaluation, write_evaluation
+from medanomaly.evaluation.study import MethodStudy, study
+
+
+@pytest.fixture(scope="module")
+def whole() -> MethodStudy:
+    samples, validation = bright_samples(10, "secret-id-"), bright_samples(6, "v")
+    return study("whiteness", Whiteness(inverts=True), test=samples, validation=validation, healthy="healthy", config=QUICK)
+
+
+@pytest.fixture(scope="module")
+def written(whole: MethodStudy, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluationFolder]:
+    out = tmp_path_factory.mktemp("evaluation")
+    facts = {"checkpoint": "x", "auroc": float("nan")}
+    write_evaluation(out, [whole, replace(whole, name="again")], title="Set", healthy="healthy", facts=facts, max_cases=4)
+    return out, read_evaluation(out)
+
+
+def test_what_is_written_is_read_back(whole: MethodStudy, written: tuple[Path, EvaluationFolder]) -> None:
+    content = written[1].content
+    assert (content["title"], content["healthy"]) == ("Set", "healthy")
+    assert content["facts"] == {"checkpoint": "x", "auroc": None}
+    assert content["counts"]["num_images"] == 10
+    assert [method["name"] for method in content["methods"]] == ["whiteness", "again"]
+    threshold = whole.pixel_threshold()
+    assert threshold is not None
+    assert content["display"] == {"threshold": threshold.value, "criterion": threshold.criterion, "scale_max": whole.scale_max()}
+    assert content["scores"] == {"healthy": [0.0] * 5, "diseased": [1.0] * 5}
+
+
+def test_cases_keep_their_arrays_exactly_and_nobodys_identity(whole: MethodStudy, written: tuple[Path, EvaluationFolder]) -> None:
+    out, folder = written
+    chosen = choose_cases(whole.predictions, "healthy", 4)
+    assert len(folder.cases) == 4
+    for case, found in zip(folder.cases, chosen, strict=True):
+        assert (case.label, case.score) == (found.label, found.score)
+        assert np.array_equal(case.anomaly_map, found.anomaly_map)
+        assert np.array_equal(case.pixels, found.pixels[0])
+        assert (case.reference is None) == (found.mask is None)
+        if found.mask is not None:
+            assert np.array_equal(case.reference, found.mask)  # type: ignore[arg-type]
+            assert case.reference is not None
+            assert case.reference.dtype == np.bool_
+    for path in sorted((out / "cases").iterdir()):
+        with np.load(path) as arrays:
+            text = arrays["facts"].tobytes().decode() + path.name
+        assert "secret" not in text
+
+
+def test_the_tables_and_the_image_lines_lie_beside(written: tuple[Path, EvaluationFolder]) -> None:
+    out, _ = written
+    assert (out / "table.md").read_text().startswith("# Set\n\n| metric")
+    with open(out / "table.csv") as stream:
+        methods = {line["method"] for line in csv.DictReader(stream)}
+    assert methods == {"whiteness", "again"}
+    with open(out / "images.csv") as stream:
+        lines = list(csv.DictReader(stream))
+    assert len(lines) == 20
+    diseased = [line for line in lines if line["label"] == "diseased"]
+    assert {line["dice"] for line in diseased} == {"1.0000"}
+    assert {float(line["flagged_fraction"]) for line in diseased} == {0.0625}
+    assert {line["dice"] for line in lines if line["label"] == "healthy"} == {""}
+
+
+def test_equal_studies_write_equal_numbers(whole: MethodStudy, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_evaluation(tmp_path / name, [whole], title="Set", healthy="healthy", facts={}, max_cases=3)
+    for name in ("evaluation.json", "table.md", "table.csv", "images.csv"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_methods_on_other_images_are_not_written_side_by_side(whole: MethodStudy, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="different images"):
+        write_evaluation(
+            tmp_path,
+            [whole, replace(whole, predictions=whole.predictions[1:])],
+            title="",
+            healthy="healthy",
+            facts={},
+            max_cases=0,
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_without_an_evaluation_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="E_MISSING"):
+        read_evaluation(tmp_path)
+
+
+def test_an_evaluation_without_thresholds_or_twins_is_written_too(tmp_path: Path) -> None:
+    bare = study("w", Whiteness(), test=bright_samples(4, "t"), validation=[], healthy="healthy", config=QUICK)
+    bare = replace(bare, predictions=tuple(replace(one, pseudo_healthy=None) for one in bare.predictions))
+    write_evaluation(tmp_path, [bare], title="", healthy="healthy", facts={}, max_cases=2)
+    folder = read_evaluation(tmp_path)
+    assert folder.content["display"]["threshold"] is None
+    assert [case.pseudo_healthy for case in folder.cases] == [None, None]
+    json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(("max_cases", "diseased", "healthy"), [(0, 0, 0), (1, 1, 0), (4, 2, 2), (5, 3, 2), (100, 6, 6)])
+def test_cases_are_half_diseased_and_half_healthy(max_cases: int, diseased: int, healthy: int) -> None:
+    labels = [one.label for one in choose_cases(predictions(12), "healthy", max_cases)]
+    assert (labels.count("diseased"), labels.count("healthy")) == (diseased, healthy)
+
+
+def test_cases_are_filled_up_from_the_class_that_has_more() -> None:
+    few_healthy = [one for index, one in enumerate(predictions(12)) if index % 2 or index == 0]
+    labels = [one.label for one in choose_cases(few_healthy, "healthy", 6)]
+    assert (labels.count("diseased"), labels.count("healthy")) == (5, 1)
+    few_diseased = [one for index, one in enumerate(predictions(12)) if index % 2 == 0 or index == 1]
+    labels = [one.label for one in choose_cases(few_diseased, "healthy", 6)]
+    assert (labels.count("diseased"), labels.count("healthy")) == (1, 5)
+
+
+def test_cases_are_chosen_by_id_and_not_by_result_or_order() -> None:
+    found = predictions(12)
+    chosen = [one.id for one in choose_cases(found, "healthy", 4)]
+    worse = [replace(one, score=-one.score, anomaly_map=1 - one.anomaly_map) for one in found[::-1]]
+    assert [one.id for one in choose_cases(worse, "healthy", 4)] == chosen
+    assert set(chosen) != {"t0", "t1", "t2", "t3"}
+
+
+def test_curves_run_from_corner_to_corner_and_are_known_for_known_scores() -> None:
+    scores = [0.1, 0.9, 0.4, 0.35]
+    found = [replace(one, score=score) for one, score in zip(predictions(4), scores, strict=True)]
+    curve = image_curves(found, "healthy")
+    # Healthy 0.1, 0.4; diseased 0.9, 0.35.
+    assert curve == {
+        "fpr": [0, 0, 0.5, 0.5, 1, 1],
+        "tpr": [0, 0.5, 0.5, 1, 1, 1],
+        "recall": [0.5, 0.5, 1, 1],
+        "precision": [1, 0.5, pytest.approx(2 / 3), 0.5],
+    }
+    assert image_curves(found[::2], "healthy") is None
+    many = [replace(one, score=float(index)) for index, one in enumerate(predictions(1000))]
+    thinned = image_curves(many, "healthy")
+    assert thinned is not None
+    assert len(thinned["fpr"]) <= 402
+    assert (thinned["fpr"][-1], thinned["tpr"][-1]) == (1, 1)

@@ -1,0 +1,64 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from evaluation_builders import SIDE, Whiteness, bright_samples
+from torch import Tensor
+
+from medanomaly.evaluation.predict import predict
+from medanomaly.types import AnomalyResult, Geometry, WalkObserver
+
+
+@pytest.mark.parametrize(("batch_size", "batches"), [(1, [1] * 7), (3, [3, 3, 1]), (16, [7])])
+def test_predictions_come_in_order_whatever_the_batch_size(batch_size: int, batches: list[int]) -> None:
+    method, samples = Whiteness(), bright_samples(7, "t")
+    found = list(predict(method, samples, batch_size=batch_size))
+    assert method.batches == batches
+    assert [one.id for one in found] == [sample.id for sample in samples]
+    for one, sample in zip(found, samples, strict=True):
+        assert (one.patient_id, one.label, one.mask is sample.mask) == (sample.patient_id, sample.label, True)
+        np.testing.assert_allclose(one.anomaly_map, (sample.x[0] + 1) / 2, atol=1e-6)
+        np.testing.assert_allclose(one.pixels, sample.x, atol=1e-6)
+        assert one.score == (1.0 if sample.label == "diseased" else 0.0)
+
+
+def test_samples_are_asked_for_batch_by_batch() -> None:
+    drawn: list[str] = []
+
+    def stream() -> object:
+        for sample in bright_samples(6, "t"):
+            drawn.append(sample.id)
+            yield sample
+
+    next(predict(Whiteness(), stream(), batch_size=2))  # type: ignore[arg-type]
+    assert drawn == ["t0", "t1"]
+
+
+def test_everything_comes_back_at_the_images_own_size_without_the_padding() -> None:
+    # 8 rows, 12 columns: two rows of padding above and below in native px.
+    geometry = Geometry(native_size=(8, 12), pad_before=(2, 0), model_size=SIDE)
+    x = torch.full((1, SIDE, SIDE), -1.0)
+    x[:, : SIDE // 6] = 1.0
+    sample = replace(bright_samples(1, "t")[0], x=x, geometry=geometry)
+    [found] = predict(Whiteness(), [sample])
+    assert found.anomaly_map.shape == (8, 12)
+    assert found.pixels.shape == (1, 8, 12)
+    assert found.pseudo_healthy is not None
+    assert found.pseudo_healthy.shape == (1, 8, 12)
+    # The bright stripe lies in the padding.
+    assert float(found.anomaly_map[2:].max()) < 0.01
+
+
+class Overshooting:
+    """Maps below zero and images beyond the range, as resampling of sharp edges gives them."""
+
+    def localize(self, x: Tensor, observer: WalkObserver | None = None) -> AnomalyResult:
+        return AnomalyResult(anomaly_map=torch.full_like(x, -0.5), score=torch.zeros(len(x)), pseudo_healthy=3 * x)
+
+
+def test_maps_stay_above_zero_and_images_in_range() -> None:
+    [found] = predict(Overshooting(), bright_samples(1, "t"))
+    assert float(found.anomaly_map.min()) == 0
+    assert found.pseudo_healthy is not None
+    assert float(np.abs(found.pseudo_healthy).max()) == 1
