@@ -18,7 +18,7 @@ def phantom64_cfg() -> Experiment:
         name="phantom64-cfg",
         method=CfgDiffusionConfig(
             network=NetworkConfig(channels=(32, 64, 64, 96), attention=(False, False, True, True)),
-            sampler=SamplerConfig(noise_level=500, num_steps=50, guidance_scale=3.0),
+            sampler=SamplerConfig(noise_level=500, num_steps=25, guidance_scale=3.0),
             map=MapConfig(smooth_px=1.0),
         ),
         preprocess=PreprocessConfig(image_size=64),

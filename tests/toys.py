@@ -93,7 +93,8 @@ def tiny_config(**changes: object) -> CfgDiffusionConfig:
 def tiny_method(config: CfgDiffusionConfig | None = None) -> CfgDiffusion:
     """The method with random weights."""
     config = config or tiny_config()
-    return CfgDiffusion(config, randomise(Denoiser(config.network, image_channels=1, classes=config.classes)).eval())
+    weights = randomise(Denoiser(config.network, image_channels=1, classes=config.classes)).state_dict()
+    return config.restore(weights, image_channels=1, device=torch.device("cpu"), source="toys")
 
 
 def images(count: int, *, seed: int = 0, side: int = SIDE) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
@@ -12,28 +11,54 @@ from jsonargparse import ArgumentParser, set_parsing_settings
 
 from medanomaly.errors import ConfigError
 
+TYPE_NAMES = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "tuple": "a list [a, b, ...]",
+    "dict": "a mapping {a: b, ...}",
+    "NoneType": "null",
+}
+"""What people call the types of an option."""
+
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 class CommandParser(ArgumentParser):  # type: ignore[misc]
     """jsonargparse's parser with short usage lines and errors as ConfigError."""
 
+    words: Sequence[str] = ()
+    """What is being parsed, for advice on misspelt options."""
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """One line: what is wrong, the nearest known option, where help is."""
-        if isinstance(ex, ConfigError):
-            raise ex
-        text = " ".join(message.split())
         cause: BaseException | None = ex
         while cause is not None:
             if isinstance(cause, ConfigError):
                 raise cause
             cause = cause.__cause__ or cause.__context__
-        known = [option for action in self._actions for option in action.option_strings]
-        typed = [word.split("=")[0] for word in sys.argv[1:] if word.startswith("--")]
-        unknown = [word for word in typed if word.replace("-", "_")[2:] not in {option[2:].replace("-", "_") for option in known}]
-        near = difflib.get_close_matches(unknown[0], known, n=1) if unknown else []
+        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        typed = [word.split("=")[0] for word in self.words if word.startswith("--")]
+        unknown = [word for word in typed if word not in known]
+        near = [option for word in unknown for option in known if option.startswith(word)]
+        near += [match for word in unknown for match in difflib.get_close_matches(word, known, n=1)]
         advice = f"did you mean {near[0]}?" if near else f"see {self.prog} --help"
-        raise ConfigError(text, code="E_USAGE", fix=advice)
+        raise ConfigError(plain(message), code="E_USAGE", fix=advice)
+
+    def format_help(self) -> str:
+        """Help with types as people write them: ``path``, not ``<class 'Path'>``."""
+        return re.sub(r"(?<=type:)(\s+)(?:<class\s+'Path'>|Path\b)", r"\1path", str(super().format_help()))
+
+
+def plain(message: str) -> str:
+    """jsonargparse's message on one line, without the parts that speak of Python."""
+    text = " ".join(message.split())
+    wrong = re.search(r'Parser key "([\w.]+)": (.*?)(?:\.? Given value type: .*?)?(?:\.? Got value| Given value): (.*)$', text)
+    if wrong is None:
+        return text
+    kinds = re.findall(r"Expected an? (?:<class '(\w+)'>|(?:typing\.)?(.+?))(?= - |$)", wrong[2])
+    wanted = " or ".join(TYPE_NAMES.get(simple, other.replace("Literal", "one of ")) or simple for simple, other in kinds)
+    return f"--{wrong[1]} must be {wanted or 'of another type'}, got {wrong[3]}"
 
 
 def normalise(arguments: Sequence[str]) -> list[str]:
@@ -57,6 +82,12 @@ def run_function(function: Callable[..., int], prog: str, usage: str, arguments:
     """Parse the arguments a typed function takes, and call it."""
     made = parser(prog, "", usage)
     made.add_function_arguments(function, as_positional=True, fail_untyped=True)
-    values: dict[str, Any] = made.instantiate(made.parse_args(normalise(arguments))).as_dict()
+    values: dict[str, Any] = parsed(made, arguments).as_dict()
     values.pop("config", None)
     return function(**values)
+
+
+def parsed(made: CommandParser, arguments: Sequence[str]) -> Any:
+    """The namespace of a command line, dataclasses built."""
+    made.words = normalise(arguments)
+    return made.instantiate(made.parse_args(made.words))

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from medanomaly.checkpoint import save_checkpoint
 from medanomaly.cli.device import choose_device
-from medanomaly.cli.parsing import normalise, parser
+from medanomaly.cli.parsing import parsed, parser
 from medanomaly.datasets.check import check_manifest
 from medanomaly.datasets.dataset import ManifestDataset, to_batch
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
     made.add_argument("--method", type=type(preset.method), default=preset.method)
     made.add_argument("--preprocess", type=type(preset.preprocess), default=preset.preprocess)
     made.add_argument("--training", type=type(preset.training), default=preset.training)
-    chosen = made.instantiate(made.parse_args(normalise(arguments[1:])))
+    chosen = parsed(made, arguments[1:])
     experiment = Experiment(name=name, method=chosen.method, preprocess=chosen.preprocess, training=chosen.training)
     device = choose_device(chosen.device)
     path = train(experiment, chosen.data, chosen.out, device=device, licence=chosen.licence, allow_outside=chosen.allow_outside)

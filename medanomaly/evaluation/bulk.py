@@ -121,8 +121,8 @@ def localize_all(
     """Maps, masks, pseudo-healthy images and overlays of all records, at native size, below ``out``.
 
     ``report.jsonl`` gets one line an image that was tried: ``id, status (ok or failed), reason_code, message, outputs, sha256_in,
-    seconds``; the last line of an id counts. An image that is already there keeps its line. Neither lines nor files name a folder
-    of this machine.
+    seconds`` (since the line before: the first of a batch carries its forward pass). The last line of an id counts; an image
+    that is already there keeps its line. Neither lines nor files name a folder of this machine.
 
     Args:
         method: anything that localizes.
@@ -151,10 +151,9 @@ def localize_all(
                 summary.stopped = True
                 break
             chunk = pending[start : start + settings.batch_size]
-            began = time.perf_counter()
+            mark = time.perf_counter()
             batch = [one for record in chunk if (one := load(record, preprocess, options, out, summary)) is not None]
             for loaded, result in answers(method, batch, device, out, summary, observer):
-                now = time.perf_counter()
                 try:
                     outputs = write_outputs(out, loaded, result, settings)
                 except InputError as error:
@@ -162,8 +161,9 @@ def localize_all(
                     continue
                 summary.ok += 1
                 line = {"status": "ok", "reason_code": "", "message": "; ".join(loaded.notes), "score": float(result.score[0])}
-                window = loaded.record.intensity_range
-                facts = {"outputs": outputs, "sha256_in": loaded.sha256, "identity": settings.identity, "seconds": seconds}
+                now, window = time.perf_counter(), loaded.record.intensity_range
+                facts = {"outputs": outputs, "sha256_in": loaded.sha256, "identity": settings.identity, "seconds": now - mark}
+                mark = now
                 facts |= {"intensity_range": window} if window is not None else {}
                 append_line(out, {"id": loaded.record.id, **line, **facts})
             watch(len(chunk))
@@ -206,7 +206,7 @@ def read_report(path: Path) -> list[dict[str, Any]]:
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
         with contextlib.suppress(json.JSONDecodeError):
             line = json.loads(text)
-            if isinstance(line, dict) and LINE_KEYS <= line.keys():
+            if isinstance(line, dict) and line.keys() >= LINE_KEYS:
                 lines.append(line)
     return lines
 
@@ -260,9 +260,10 @@ def report_failure(out: Path, record: Record, error: MedanomalyError, summary: S
 def without_place(error: MedanomalyError, image: Path) -> str:
     """The error as text without the folder the image lies in: a report travels, and a home folder names a person."""
     text = f"{error.message} [{error.code}]" + (f"; {error.fix}" if error.fix else "")
-    for place in (str(image), str(image.parent)):
-        for written in (place, ascii(place)[1:-1]):
-            text = text.replace(written, "the file" if place == str(image) else "its folder")
+    places = ((image, "the file"), (image.parent, "its folder")) if len(image.parts) > 2 and image.is_absolute() else ()
+    for place, name in places:
+        for written in (str(place), ascii(str(place))[1:-1]):
+            text = text.replace(written, name)
     return text
 
 

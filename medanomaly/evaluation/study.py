@@ -107,7 +107,7 @@ def study(
         points=chosen,
         rows=tuple(rows),
         seconds_per_image=elapsed / max(len(found), 1),
-        round_trip=round_trip(method, list(test[:16]), device),
+        round_trip=round_trip(method, [test[index] for index in range(min(16, len(test)))], device),
     )
 
 

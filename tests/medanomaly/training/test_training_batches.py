@@ -55,14 +55,17 @@ def test_another_seed_gives_another_stream() -> None:
 
 def test_about_half_of_the_images_are_mirrored_left_right_and_nothing_else_is_done() -> None:
     source = samples(8)
-    mirrored = 0
+    mirrored, patterns = 0, set()
     plain, flipped = batches(source, flip=False, num_steps=50), batches(source, num_steps=50)
     for original, changed in zip(plain, flipped, strict=True):
+        patterns.add(tuple(not torch.equal(x, y) for x, y in zip(original.x, changed.x, strict=True)))
         for x, y in zip(original.x, changed.x, strict=True):
             if not torch.equal(x, y):
                 assert torch.equal(x.flip(-1), y)
                 mirrored += 1
     assert 70 < mirrored < 130
+    # Each step draws anew: fifty draws of four leave few of the sixteen patterns out.
+    assert len(patterns) > 10
 
 
 def test_labels_are_indices_into_the_named_classes_whatever_their_order() -> None:
