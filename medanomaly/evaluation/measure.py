@@ -18,6 +18,8 @@ from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, YOUDEN, Operat
 from medanomaly.types import BoolArray
 
 Values = npt.NDArray[np.float64]
+AT = {DICE: "val-Dice threshold", HEALTHY_FPR: "healthy threshold"}
+"""How a table names the pixel thresholds; the notes below it say how each was chosen."""
 SLOW_RESAMPLES = 100
 """Resamples of the curves that must be rebuilt for each (AUPRO, FROC)."""
 
@@ -112,7 +114,7 @@ def pixel_rows(
         rows.append(Measured(group="pixels", name="pixel AP" + title, interval=precision, note=chance))
     maps, masks = [p.anomaly_map for p, _ in lesioned], [truth for _, truth in lesioned]
     owners = [p.patient_id for p, _ in lesioned]
-    named = [(f"@ {point.criterion}", point) for key in (DICE, HEALTHY_FPR) if (point := points.get(key))]
+    named = [(f"@ {AT[key]}", point) for key in (DICE, HEALTHY_FPR) if (point := points.get(key))]
     named.append(("@ oracle", OperatingPoint.oracle_dice(maps, masks)))
     for title, point in named:
         values = pixel.dice_per_image(maps, masks, point.value)
@@ -197,7 +199,7 @@ def healthy_rows(
         if well and (point := points.get(key)) is not None:
             area = image.false_positive_area([prediction.anomaly_map for prediction in well], point.value)
             owners = [prediction.patient_id for prediction in well]
-            rows.append(mean_row("pixels", f"healthy area flagged @ {key}", area, owners, config, origin(point)))
+            rows.append(mean_row("pixels", f"healthy area flagged @ {AT[key]}", area, owners, config, origin(point)))
     return rows
 
 

@@ -98,7 +98,7 @@ def figures(content: Mapping[str, Any]) -> list[tuple[str, bytes]]:
 
 def summary(folder: EvaluationFolder) -> list[tuple[str, str]]:
     """The few numbers of the main method to read first."""
-    wanted = ("pixel AUROC", "pixel AP", "Dice @ mean per-image Dice", "image AUROC")
+    wanted = ("pixel AUROC", "pixel AP", "Dice @ val-Dice threshold", "image AUROC")
     rows = {row["name"]: row for row in folder.content["methods"][0]["measured"]}
     return [(f"{folder.content['title']}: {name}", cell(rows[name])) for name in wanted if name in rows]
 

@@ -43,9 +43,9 @@ def comparison(methods: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
                 f"{method['name']}: null round trip PSNR {trip['psnr_db']:.1f} dB, largest error {trip['max_error']:.3f} of a range of 2"
                 f" ({trip['num_images']:.0f} images): the noise floor under every map."
             )
-    few = next((row["note"] for method in methods for row in method["measured"] if "coverage below nominal" in row["note"]), "")
+    few = [row["name"] for method in methods for row in method["measured"] if "coverage below nominal" in row["note"]]
     if few:
-        notes.append("Fewer than 30 patients: the intervals likely cover less than 95 %.")
+        notes.append(f"Fewer than 30 patients, so the intervals likely cover less than 95 %: {', '.join(dict.fromkeys(few))}.")
     return columns, rows, notes
 
 

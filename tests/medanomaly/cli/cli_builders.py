@@ -20,7 +20,6 @@ from medanomaly.methods.experiment import Experiment
 from medanomaly.scoring.operating_point import OperatingPoint
 from medanomaly.training.config import TrainingConfig
 
-PATIENT_NAME = "Secret^Patient"
 TINY_TRAINING = (
     *("--preprocess.image-size", "16"),
     *("--method.network.channels", "[16,16]", "--method.network.attention", "[false,true]"),
@@ -70,7 +69,7 @@ def write_dicom(path: Path, stored: np.ndarray, photometric: str = "MONOCHROME2"
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     dataset.file_meta.MediaStorageSOPClassUID = dataset.SOPClassUID = DigitalXRayImageStorageForPresentation
     dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = generate_uid(entropy_srcs=[path.name])
-    dataset.PatientName, dataset.PatientID = PATIENT_NAME, "SECRET-ID"
+    dataset.PatientName, dataset.PatientID = "Secret^Patient", "SECRET-ID"
     dataset.Rows, dataset.Columns = stored.shape
     dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, photometric
     dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 8, 8, 7, 0

@@ -5,7 +5,7 @@ import pytest
 from evaluation_builders import inverted, lesion, perfect, prediction, predictions, random, rows, values
 
 from medanomaly.errors import ConfigError
-from medanomaly.evaluation.measure import MeasureConfig, measure
+from medanomaly.evaluation.measure import AT, MeasureConfig, measure
 from medanomaly.evaluation.operating_points import choose_operating_points
 from medanomaly.evaluation.predict import with_truth
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, YOUDEN, OperatingPoint
@@ -21,8 +21,8 @@ def test_a_perfect_map_gets_full_marks_everywhere() -> None:
         *RANKINGS,
         "pixel AP",
         "image AP",
-        f"Dice @ {DICE}",
-        f"IoU @ {DICE}",
+        f"Dice @ {AT[DICE]}",
+        f"IoU @ {AT[DICE]}",
         "Dice @ oracle",
         "Dice @ Otsu per image",
         "pointing game",
@@ -35,7 +35,7 @@ def test_a_perfect_map_gets_full_marks_everywhere() -> None:
     )
     for name in full:
         assert found[name] == pytest.approx(1), name
-    for name in (f"healthy area flagged @ {DICE}", f"healthy area flagged @ {HEALTHY_FPR}"):
+    for name in (f"healthy area flagged @ {AT[DICE]}", f"healthy area flagged @ {AT[HEALTHY_FPR]}"):
         assert found[name] == 0, name
 
 
@@ -58,8 +58,8 @@ def test_a_random_map_ranks_like_chance() -> None:
 def test_an_oracle_threshold_and_a_chosen_one_are_told_apart() -> None:
     found = rows(predictions(), POINTS)
     assert "upper bound, not a result" in found["Dice @ oracle"].note
-    assert f"{DICE} on val (8 images)" in found[f"Dice @ {DICE}"].note
-    assert f"{HEALTHY_FPR} 0.005 on val" in found[f"Dice @ {HEALTHY_FPR}"].note
+    assert f"{DICE} on val (8 images)" in found[f"Dice @ {AT[DICE]}"].note
+    assert f"{HEALTHY_FPR} 0.005 on val" in found[f"Dice @ {AT[HEALTHY_FPR]}"].note
 
 
 def test_a_threshold_chosen_on_one_of_these_images_is_refused() -> None:
@@ -108,16 +108,16 @@ def test_maps_are_pooled_on_one_scale_and_never_rescaled_per_image() -> None:
     assert values(quieter)["pixel AUROC"] != values(predictions(make=random))["pixel AUROC"]
     fewer = values(quieter, [replace(point, value=0.5) for point in POINTS])
     assert (
-        fewer[f"Dice @ {DICE}"]
-        < values(predictions(make=random), [replace(point, value=0.5) for point in POINTS])[f"Dice @ {DICE}"]
+        fewer[f"Dice @ {AT[DICE]}"]
+        < values(predictions(make=random), [replace(point, value=0.5) for point in POINTS])[f"Dice @ {AT[DICE]}"]
     )
 
 
 def test_without_a_lesion_or_a_second_class_only_what_is_left_is_measured() -> None:
     healthy = [one for one in predictions() if one.label == "healthy"]
     assert set(values(healthy, POINTS)) == {
-        f"healthy area flagged @ {DICE}",
-        f"healthy area flagged @ {HEALTHY_FPR}",
+        f"healthy area flagged @ {AT[DICE]}",
+        f"healthy area flagged @ {AT[HEALTHY_FPR]}",
         "PSNR outside lesions, dB",
         "SSIM outside lesions",
     }

@@ -81,7 +81,7 @@ def test_maps_of_all_cases_share_one_scale(folder: EvaluationFolder) -> None:
 def test_the_summary_is_the_main_methods_few_numbers(folder: EvaluationFolder) -> None:
     found = dict(summary(folder))
     assert found["Set: pixel AUROC"].startswith("1.000 [")
-    assert found["Set: Dice @ mean per-image Dice"].startswith("1.000 [")
+    assert found["Set: Dice @ val-Dice threshold"].startswith("1.000 [")
     assert "Set: image AUROC" in found
 
 
