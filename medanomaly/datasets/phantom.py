@@ -266,6 +266,7 @@ def phantom_set(config: PhantomConfig, out: Path, fractions: tuple[float, float,
                     image=out / "images" / f"{name}.png",
                     label="diseased" if diseased else "healthy",
                     mask=out / "masks" / f"{name}.png" if diseased else None,
+                    annotated_empty=not diseased,
                     source="medanomaly chest phantom",
                 )
             )

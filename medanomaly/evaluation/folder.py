@@ -15,7 +15,7 @@ import numpy as np
 from medanomaly.errors import InputError
 from medanomaly.evaluation.predict import Prediction
 from medanomaly.evaluation.study import MethodStudy, counts, refuse_different_images
-from medanomaly.evaluation.tables import as_csv, as_markdown, comparison
+from medanomaly.evaluation.tables import as_csv, as_markdown, comparison, same_images
 from medanomaly.files import atomic_write, write_json
 from medanomaly.metrics import ranking
 from medanomaly.metrics.pixel import dice
@@ -90,7 +90,8 @@ def write_evaluation(
     for index, prediction in enumerate(chosen):
         write_case(out / "cases" / f"{index:03d}.npz", prediction)
     write_json(out / "evaluation.json", content)
-    write_text(out / "table.md", f"# {title}\n\n" + as_markdown(*comparison(content["methods"])))
+    same = same_images(content["counts"])
+    write_text(out / "table.md", f"# {title}\n\n{same}\n\n" + as_markdown(*comparison(content["methods"])))
     write_text(out / "table.csv", as_csv(content["methods"]))
     write_text(out / "images.csv", image_lines(studies))
     return content

@@ -20,6 +20,7 @@ from medanomaly.types import BoolArray
 Values = npt.NDArray[np.float64]
 AT = {DICE: "val-Dice threshold", HEALTHY_FPR: "healthy threshold"}
 """How a table names the pixel thresholds; the notes below it say how each was chosen."""
+ORACLE_AT = "@ oracle (uses test labels)"
 SLOW_RESAMPLES = 100
 """Resamples of the curves that must be rebuilt for each (AUPRO, FROC)."""
 
@@ -115,12 +116,12 @@ def pixel_rows(
     maps, masks = [p.anomaly_map for p, _ in lesioned], [truth for _, truth in lesioned]
     owners = [p.patient_id for p, _ in lesioned]
     named = [(f"@ {AT[key]}", point) for key in (DICE, HEALTHY_FPR) if (point := points.get(key))]
-    named.append(("@ oracle", OperatingPoint.oracle_dice(maps, masks)))
+    named.append((ORACLE_AT, OperatingPoint.oracle_dice(maps, masks)))
     for title, point in named:
         values = pixel.dice_per_image(maps, masks, point.value)
-        note = "oracle (uses test labels): an upper bound, not a result" if title == "@ oracle" else origin(point)
+        note = "an upper bound, not a result" if title == ORACLE_AT else origin(point)
         rows.append(mean_row("pixels", f"Dice {title}", values, owners, config, note))
-        if title != "@ oracle":
+        if title != ORACLE_AT:
             overlap = np.array([pixel.iou(m > point.value, mask) for m, mask in zip(maps, masks, strict=True)])
             rows.append(mean_row("pixels", f"IoU {title}", overlap, owners, config, note))
     otsu = np.array([pixel.dice(m > otsu_threshold(m), mask) for m, mask in zip(maps, masks, strict=True)])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from medanomaly.evaluation.folder import Case, EvaluationFolder
-from medanomaly.evaluation.tables import cell, comparison
+from medanomaly.evaluation.tables import cell, comparison, same_images
 from medanomaly.types import BoolArray, FloatArray
 from medanomaly.views.canvas import PREDICTED, REFERENCE, png_bytes
 from medanomaly.views.curves import histogram_figure, roc_pr_figure
@@ -66,7 +66,7 @@ def section(folder: EvaluationFolder) -> Section:
     return Section(
         title=content["title"],
         intro=intro,
-        tables=[Table(title="All methods on the same images", columns=columns, rows=rows, notes=notes)],
+        tables=[Table(title=same_images(counts), columns=columns, rows=rows, notes=notes)],
         figures=figures(content),
         cases=views,
     )
@@ -108,7 +108,7 @@ def sheet(path: Path, folder: EvaluationFolder, *, num_cases: int, title: str) -
     display = folder.content["display"]
     contact_sheet(
         path,
-        [sheet_case(case, index) for index, case in enumerate(pick(folder.cases, num_cases))],
+        [sheet_case(case, index) for index, case in enumerate(pick(folder.cases, num_cases, folder.content["healthy"]))],
         threshold=display["threshold"] or display["scale_max"],
         scale_max=display["scale_max"],
         unit=UNIT,
@@ -117,11 +117,11 @@ def sheet(path: Path, folder: EvaluationFolder, *, num_cases: int, title: str) -
     )
 
 
-def pick(cases: Sequence[Case], num_cases: int) -> list[Case]:
-    """The first cases that are diseased, and one healthy image last where there is one."""
-    diseased = [case for case in cases if case.reference is not None or case.label == "diseased"]
-    healthy = [case for case in cases if not (case.reference is not None or case.label == "diseased")]
-    return [*diseased[: num_cases - bool(healthy)], *healthy[:1]]
+def pick(cases: Sequence[Case], num_cases: int, healthy: str) -> list[Case]:
+    """The first diseased cases, and one healthy image last where there is one."""
+    diseased = [case for case in cases if case.label != healthy]
+    well = [case for case in cases if case.label == healthy]
+    return [*diseased[: num_cases - bool(well)], *well[:1]]
 
 
 def sheet_case(case: Case, index: int) -> SheetCase:

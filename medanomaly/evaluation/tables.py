@@ -16,6 +16,11 @@ NOTES = (
 )
 
 
+def same_images(counts: Mapping[str, int]) -> str:
+    """What a comparison stands on."""
+    return f"All methods on the same {counts['num_images']} images of {counts['num_patients']} patients"
+
+
 def cell(measured: Mapping[str, Any] | None) -> str:
     """``0.912 [0.884, 0.935]``; n/a where undefined or absent."""
     if measured is None or measured["value"] is None or math.isnan(measured["value"]):

@@ -59,7 +59,7 @@ def test_cases_keep_their_arrays_exactly_and_nobodys_identity(whole: MethodStudy
 
 def test_the_tables_and_the_image_lines_lie_beside(written: tuple[Path, EvaluationFolder]) -> None:
     out, _ = written
-    assert (out / "table.md").read_text().startswith("# Set\n\n| metric")
+    assert (out / "table.md").read_text().startswith("# Set\n\nAll methods on the same 10 images of 10 patients\n\n| metric")
     with open(out / "table.csv") as stream:
         methods = {line["method"] for line in csv.DictReader(stream)}
     assert methods == {"whiteness", "again"}

@@ -23,7 +23,7 @@ def test_a_perfect_map_gets_full_marks_everywhere() -> None:
         "image AP",
         f"Dice @ {AT[DICE]}",
         f"IoU @ {AT[DICE]}",
-        "Dice @ oracle",
+        "Dice @ oracle (uses test labels)",
         "Dice @ Otsu per image",
         "pointing game",
         "lesion recall",
@@ -57,7 +57,7 @@ def test_a_random_map_ranks_like_chance() -> None:
 
 def test_an_oracle_threshold_and_a_chosen_one_are_told_apart() -> None:
     found = rows(predictions(), POINTS)
-    assert "upper bound, not a result" in found["Dice @ oracle"].note
+    assert "upper bound, not a result" in found["Dice @ oracle (uses test labels)"].note
     assert f"{DICE} on val (8 images)" in found[f"Dice @ {AT[DICE]}"].note
     assert f"{HEALTHY_FPR} 0.005 on val" in found[f"Dice @ {AT[HEALTHY_FPR]}"].note
 

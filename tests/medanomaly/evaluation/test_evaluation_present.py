@@ -87,13 +87,13 @@ def test_the_summary_is_the_main_methods_few_numbers(folder: EvaluationFolder) -
 
 @pytest.mark.parametrize(("num_cases", "labels"), [(1, ["healthy"]), (3, ["diseased", "diseased", "healthy"])])
 def test_a_sheet_ends_with_a_healthy_image(folder: EvaluationFolder, num_cases: int, labels: list[str]) -> None:
-    assert [one.label for one in pick(folder.cases, num_cases)] == labels
+    assert [one.label for one in pick(folder.cases, num_cases, "healthy")] == labels
 
 
 def test_a_sheet_of_one_class_has_that_class_only(folder: EvaluationFolder) -> None:
     diseased = [one for one in folder.cases if one.label == "diseased"]
-    assert len(pick(diseased, 2)) == 2
-    assert pick([], 3) == []
+    assert len(pick(diseased, 2, "healthy")) == 2
+    assert pick([], 3, "healthy") == []
 
 
 @pytest.mark.parametrize("thresholds", [True, False])
