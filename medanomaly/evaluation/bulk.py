@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +16,14 @@ from torch import Tensor
 
 from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.transforms import PreprocessConfig, intensity_window, scale_to_model, to_model, to_native
-from medanomaly.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, InputError, MedanomalyError, ResourceError
-from medanomaly.files import atomic_write, finite, safe_name, sha256_of, write_json
+from medanomaly.errors import InputError, MedanomalyError, ResourceError
+from medanomaly.evaluation.job_report import Summary, append_line, finished, is_done, report_failure
+from medanomaly.files import safe_name, sha256_of, write_json
 from medanomaly.io.options import ReadOptions
 from medanomaly.io.reader import read_image
 from medanomaly.io.writers import write_npy, write_png
 from medanomaly.types import AnomalyMethod, AnomalyResult, FloatArray, Geometry, WalkObserver
 from medanomaly.views.overlay import map_overlay, overlay_figure, to_gray8
-
-EXIT_NOTHING_USABLE = InputError.exit_code
-LINE_KEYS = {"id", "status", "outputs", "sha256_in"}
-"""What a line of a report must have to be believed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,23 +39,6 @@ class BulkSettings:
     batch_size: int = 8
     overwrite: bool = False
     """Redo a folder that was made with other settings."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """Counts of a job."""
-
-    ok: int = 0
-    skipped: int = 0
-    failed: int = 0
-    reasons: dict[str, int] = field(default_factory=dict)
-    stopped: bool = False
-
-    def exit_code(self) -> int:
-        """0 all good, 3 some failed, 4 nothing usable."""
-        if not self.failed:
-            return EXIT_OK
-        return EXIT_SOME_FAILED if self.ok or self.skipped else EXIT_NOTHING_USABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +120,7 @@ def localize_all(
     """
     summary = Summary()
     with locked(out):
-        done = finished(out, settings)
+        done = finished(out, settings.identity, overwrite=settings.overwrite)
         pending = [record for record in records if not is_done(record, done, out)]
         summary.skipped = len(records) - len(pending)
         watch(summary.skipped)
@@ -173,56 +151,6 @@ def localize_all(
     return summary
 
 
-def finished(out: Path, settings: BulkSettings) -> dict[str, Mapping[str, Any]]:
-    """id -> the last ``ok`` line of this job's settings.
-
-    Raises:
-        ConfigError: E_CHANGED.
-    """
-    cut_torn_line(out / "report.jsonl")
-    lines = read_report(out / "report.jsonl")
-    made = {line["id"]: line for line in lines if line["status"] == "ok"}
-    other = [line for line in made.values() if line.get("identity") != settings.identity]
-    if other and not settings.overwrite:
-        raise ConfigError(
-            f"{out} holds {len(other)} results made with another checkpoint or other settings",
-            code="E_CHANGED",
-            fix="use a new folder, or --overwrite true",
-        )
-    return {key: line for key, line in made.items() if line.get("identity") == settings.identity}
-
-
-def cut_torn_line(path: Path) -> None:
-    """Drop what a kill left of a last line; the next line would be glued to it and both be lost."""
-    content = path.read_bytes() if path.is_file() else b""
-    if not content.endswith(b"\n") and content:
-        with atomic_write(path) as stream:
-            stream.write(content[: content.rfind(b"\n") + 1])
-
-
-def read_report(path: Path) -> list[dict[str, Any]]:
-    """Lines of a report; what is not one is left out, and its image is done again."""
-    lines = []
-    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            line = json.loads(text)
-            if isinstance(line, dict) and line.keys() >= LINE_KEYS:
-                lines.append(line)
-    return lines
-
-
-def is_done(record: Record, done: Mapping[str, Mapping[str, Any]], out: Path) -> bool:
-    """True where the same bytes were localized with the same window before and every output is still there."""
-    line = done.get(record.id)
-    if line is None or not all((out / name).is_file() for name in line["outputs"]):
-        return False
-    window = None if record.intensity_range is None else list(record.intensity_range)
-    try:
-        return line.get("intensity_range") == window and sha256_of(record.image) == line["sha256_in"]
-    except OSError:
-        return False  # what is wrong with it, reading it again will say
-
-
 def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, out: Path, summary: Summary) -> Loaded | None:
     """Read one image, or report why not."""
     try:
@@ -240,37 +168,6 @@ def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, out
         )
         report_failure(out, record, wrapped, summary)
     return None
-
-
-def report_failure(out: Path, record: Record, error: MedanomalyError, summary: Summary, sha256: str = "") -> None:
-    """One line for an image that could not be done."""
-    summary.failed += 1
-    summary.reasons[error.code] = summary.reasons.get(error.code, 0) + 1
-    line = {
-        "status": "failed",
-        "reason_code": error.code,
-        "message": without_place(error, record.image),
-        "outputs": [],
-        "sha256_in": sha256,
-        "seconds": 0.0,
-    }
-    append_line(out, {"id": record.id, **line})
-
-
-def without_place(error: MedanomalyError, image: Path) -> str:
-    """The error as text without the folder the image lies in: a report travels, and a home folder names a person."""
-    text = f"{error.message} [{error.code}]" + (f"; {error.fix}" if error.fix else "")
-    places = ((image, "the file"), (image.parent, "its folder")) if len(image.parts) > 2 and image.is_absolute() else ()
-    for place, name in places:
-        for written in (str(place), ascii(str(place))[1:-1]):
-            text = text.replace(written, name)
-    return text
-
-
-def append_line(out: Path, line: Mapping[str, Any]) -> None:
-    """Add a line to report.jsonl."""
-    with open(out / "report.jsonl", "a", encoding="utf-8") as stream:
-        stream.write(json.dumps(finite(dict(line)), allow_nan=False) + "\n")
 
 
 def answers(

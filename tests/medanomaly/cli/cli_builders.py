@@ -14,6 +14,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 from toys import SIDE, images, tiny_config, tiny_method
 
 from medanomaly.checkpoint import save_checkpoint
+from medanomaly.cli.main import main
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.methods.cfg_diffusion import SamplerConfig
 from medanomaly.methods.experiment import Experiment
@@ -120,3 +121,9 @@ def output_of(out: Path, identifier: str, kind: str) -> Path:
     """The file of one kind (maps, masks, overlays, ...) that the report names for an id."""
     line = next(line for line in reversed(report_lines(out)) if line["id"] == identifier)
     return next(out / name for name in line["outputs"] if name.startswith(f"{kind}/"))
+
+
+def localize(checkpoint: Path, source: Path, out: Path, *options: object) -> int:
+    """Exit code of ``medanomaly localize`` on the CPU without a progress bar."""
+    words = ["localize", checkpoint, source, out, "--device", "cpu", "--quiet", "true", *options]
+    return main([str(word) for word in words])

@@ -15,7 +15,7 @@ from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.methods.experiment import Experiment
 from medanomaly.presets import phantom64_cfg
 
-NUM_STEPS = 12
+NUM_STEPS = 3
 
 
 def tiny_preset() -> Experiment:

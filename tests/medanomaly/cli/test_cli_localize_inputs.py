@@ -12,14 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_builders import output_of, picture, reasons, report_lines, write_dicom, write_png, written
-
-from medanomaly.cli.main import main
-
-
-def localize(checkpoint: Path, source: Path, out: Path, *options: object) -> int:
-    words = ["localize", checkpoint, source, out, "--device", "cpu", "--quiet", "true", *options]
-    return main([str(word) for word in words])
+from cli_builders import localize, output_of, picture, reasons, report_lines, write_dicom, write_png, written
 
 
 def chunk(name: bytes, content: bytes) -> bytes:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -145,12 +141,3 @@ def test_an_interrupt_from_the_keyboard_is_no_traceback(
 ) -> None:
     monkeypatch.setattr(localize_command, "main", fail(KeyboardInterrupt()))
     assert "interrupted" in complaint(["localize"], 130, capsys)
-
-
-def test_the_installed_command_returns_its_exit_code_to_the_shell(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "medanomaly", "data", "check", "absent.csv"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 4
-    assert done.stderr == "medanomaly data: absent.csv: is not a file [E_MISSING]; give the path of a CSV\n"
-    assert done.stdout == ""

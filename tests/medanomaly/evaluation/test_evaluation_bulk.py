@@ -15,9 +15,10 @@ from torch import Tensor
 
 from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.transforms import PreprocessConfig
-from medanomaly.errors import ConfigError, InputError, ResourceError
-from medanomaly.evaluation import bulk
-from medanomaly.evaluation.bulk import BulkSettings, Summary, localize_all, locked, without_place
+from medanomaly.errors import ConfigError, ResourceError
+from medanomaly.evaluation import bulk, job_report
+from medanomaly.evaluation.bulk import BulkSettings, localize_all, locked
+from medanomaly.evaluation.job_report import Summary
 from medanomaly.io.options import ReadOptions
 from medanomaly.types import AnomalyResult, WalkObserver
 
@@ -225,25 +226,19 @@ def test_an_image_that_cannot_be_asked_any_more_fails_and_the_job_goes_on(
     records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job(Whiteness(), records, tmp_path / "out")
-    real = bulk.sha256_of
+    real = job_report.sha256_of
 
     def sha256_of(path: Path) -> str:
         if path == records[2].image:
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
-    monkeypatch.setattr(bulk, "sha256_of", sha256_of)
+    for module in (bulk, job_report):
+        monkeypatch.setattr(module, "sha256_of", sha256_of)
     summary = job(Whiteness(), records, tmp_path / "out")
     assert (summary.skipped, summary.failed, summary.reasons) == (6, 1, {"E_UNREADABLE": 1})
     records[3].image.unlink()
     assert job(Whiteness(), records, tmp_path / "out").reasons == {"E_UNREADABLE": 1, "E_NOT_FOUND": 1}
-
-
-@pytest.mark.parametrize(
-    ("ok", "skipped", "failed", "code"), [(1, 0, 0, 0), (0, 0, 0, 0), (1, 0, 1, 3), (0, 1, 1, 3), (0, 0, 1, 4)]
-)
-def test_the_exit_code_follows_from_the_counts(ok: int, skipped: int, failed: int, code: int) -> None:
-    assert Summary(ok=ok, skipped=skipped, failed=failed).exit_code() == code
 
 
 def test_a_disk_that_is_full_ends_the_job_and_keeps_what_was_done(
@@ -294,16 +289,3 @@ def test_progress_is_told_of_every_image_done_or_not(records: list[Record], tmp_
             watch=told.append,
         )
     assert told == [0, 4, 3, 6, 1]
-
-
-@pytest.mark.parametrize("place", ["/people/somebody/images/a.png", "/people/some\u00f6ne/images/a.png"])
-def test_what_the_report_says_of_a_file_leaves_out_where_it_lies(place: str) -> None:
-    message = f"cannot be opened ([Errno 13] Permission denied: '{place}')"
-    error = InputError(message, code="E_UNREADABLE", path=place, fix=f"look into {Path(place).parent}")
-    text = without_place(error, Path(place))
-    assert text == "cannot be opened ([Errno 13] Permission denied: 'the file') [E_UNREADABLE]; look into its folder"
-
-
-def test_a_path_without_a_folder_takes_nothing_out_of_the_report() -> None:
-    error = InputError("is empty. Very.", code="E_EMPTY", path="a.png", fix="export a.png again")
-    assert without_place(error, Path("a.png")) == "is empty. Very. [E_EMPTY]; export a.png again"

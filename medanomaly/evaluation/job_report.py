@@ -1,0 +1,117 @@
+"""What a job did to each image: a line each in report.jsonl, read back by the next run to know what is left to do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medanomaly.datasets.manifest import Record
+from medanomaly.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, InputError, MedanomalyError
+from medanomaly.files import atomic_write, finite, sha256_of
+
+EXIT_NOTHING_USABLE = InputError.exit_code
+LINE_KEYS = {"id", "status", "outputs", "sha256_in"}
+"""What a line of a report must have to be believed."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """Counts of a job."""
+
+    ok: int = 0
+    skipped: int = 0
+    failed: int = 0
+    reasons: dict[str, int] = field(default_factory=dict)
+    stopped: bool = False
+
+    def exit_code(self) -> int:
+        """0 all good, 3 some failed, 4 nothing usable."""
+        if not self.failed:
+            return EXIT_OK
+        return EXIT_SOME_FAILED if self.ok or self.skipped else EXIT_NOTHING_USABLE
+
+
+def finished(out: Path, identity: str, *, overwrite: bool) -> dict[str, Mapping[str, Any]]:
+    """id -> the last ``ok`` line that was made with the settings of this identity; lines of others are left out.
+
+    Raises:
+        ConfigError: E_CHANGED, there are lines of other settings and ``overwrite`` is off.
+    """
+    cut_torn_line(out / "report.jsonl")
+    lines = read_report(out / "report.jsonl")
+    made = {line["id"]: line for line in lines if line["status"] == "ok"}
+    other = [line for line in made.values() if line.get("identity") != identity]
+    if other and not overwrite:
+        raise ConfigError(
+            f"holds {len(other)} results made with another checkpoint or other settings",
+            code="E_CHANGED",
+            path=out,
+            fix="use a new folder, or --overwrite true",
+        )
+    return {key: line for key, line in made.items() if line.get("identity") == identity}
+
+
+def cut_torn_line(path: Path) -> None:
+    """Drop what a kill left of a last line; the next line would be glued to it and both be lost."""
+    content = path.read_bytes() if path.is_file() else b""
+    if not content.endswith(b"\n") and content:
+        with atomic_write(path) as stream:
+            stream.write(content[: content.rfind(b"\n") + 1])
+
+
+def read_report(path: Path) -> list[dict[str, Any]]:
+    """Lines of a report; what is not one is left out, and its image is done again."""
+    lines = []
+    for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
+        with contextlib.suppress(json.JSONDecodeError):
+            line = json.loads(text)
+            if isinstance(line, dict) and line.keys() >= LINE_KEYS:
+                lines.append(line)
+    return lines
+
+
+def is_done(record: Record, done: Mapping[str, Mapping[str, Any]], out: Path) -> bool:
+    """True where the same bytes were localized with the same window before and every output is still there."""
+    line = done.get(record.id)
+    if line is None or not all((out / name).is_file() for name in line["outputs"]):
+        return False
+    window = None if record.intensity_range is None else list(record.intensity_range)
+    try:
+        return line.get("intensity_range") == window and sha256_of(record.image) == line["sha256_in"]
+    except OSError:
+        return False  # what is wrong with it, reading it again will say
+
+
+def append_line(out: Path, line: Mapping[str, Any]) -> None:
+    """Add a line to report.jsonl."""
+    with open(out / "report.jsonl", "a", encoding="utf-8") as stream:
+        stream.write(json.dumps(finite(dict(line)), allow_nan=False) + "\n")
+
+
+def report_failure(out: Path, record: Record, error: MedanomalyError, summary: Summary, sha256: str = "") -> None:
+    """One line for an image that could not be done."""
+    summary.failed += 1
+    summary.reasons[error.code] = summary.reasons.get(error.code, 0) + 1
+    line = {
+        "status": "failed",
+        "reason_code": error.code,
+        "message": without_place(error, record.image),
+        "outputs": [],
+        "sha256_in": sha256,
+        "seconds": 0.0,
+    }
+    append_line(out, {"id": record.id, **line})
+
+
+def without_place(error: MedanomalyError, image: Path) -> str:
+    """The error as text without the folder the image lies in: a report travels, and a home folder names a person."""
+    text = f"{error.message} [{error.code}]" + (f"; {error.fix}" if error.fix else "")
+    places = ((image, "the file"), (image.parent, "its folder")) if len(image.parts) > 2 and image.is_absolute() else ()
+    for place, name in places:
+        for written in (str(place), ascii(str(place))[1:-1]):
+            text = text.replace(written, name)
+    return text
