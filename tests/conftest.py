@@ -12,6 +12,8 @@ import pytest
 
 # Before anything imports matplotlib.
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Before anything imports torch: on shared cores, threads that wait by spinning slow small networks down twentyfold.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 

@@ -70,7 +70,7 @@ def demo(
         "Chest phantoms",
         num_resamples=num_resamples,
         overwrite=True,
-        quiet=True,
+        table=False,
     )
     evaluate(
         Path("cxr64-cfg"),
@@ -79,7 +79,7 @@ def demo(
         "Chest X-rays (pneumonia)",
         num_resamples=num_resamples,
         overwrite=True,
-        quiet=True,
+        table=False,
     )
 
     say("4/4 writing the report")

@@ -46,6 +46,7 @@ def evaluate(
     overwrite: bool = False,
     device: str = "auto",
     quiet: bool = False,
+    table: bool = True,
 ) -> int:
     """Measure a checkpoint and the floors on the test split; thresholds come from the val split, never from test.
 
@@ -66,7 +67,8 @@ def evaluate(
         allow_outside: the manifest may name files outside of its own folder
         overwrite: replace an earlier evaluation
         device: auto, cpu, cuda, ...
-        quiet: no progress bars, no table
+        quiet: no progress bars
+        table: print the table
     """
     for name, value, least in (("batch_size", batch_size, 1), ("num_resamples", num_resamples, 1), ("max_cases", max_cases, 0)):
         if value < least:
@@ -117,7 +119,7 @@ def evaluate(
     for stale in (out / "cases").glob("*.npz"):
         stale.unlink()
     content = write_evaluation(out, studies, title=title or data.stem, healthy=healthy, facts=facts, max_cases=max_cases)
-    if not quiet:
+    if table:
         print(as_markdown(*comparison(content["methods"])))
         print(f"wrote {out}")
     return 0
