@@ -60,7 +60,7 @@ weights-cxr64-cfg: $(INSTALLED) ## retrain and measure the shipped chest X-ray w
 	$(BIN)/medanomaly data table $(INDEX) runs/cxr.csv --columns.patient patient --columns.label label --columns.split split \
 		--labels '{"0": healthy, "1": diseased}' --splits '{train: train, val: test}' --val-fraction 0.1
 	$(BIN)/medanomaly train gray64-cfg --data runs/cxr.csv --allow-outside true --out runs/cxr64-cfg \
-		--method.sampler.noise-level 300 --method.map.image-score mean \
+		--method.map.median-px 0 --method.map.smooth-px 1.5 --method.map.image-score mean \
 		--licence "weights Apache-2.0; trained on chest X-rays of Kermany et al. 2018, CC BY 4.0"
 	$(BIN)/medanomaly evaluate runs/cxr64-cfg runs/cxr.csv runs/eval-cxr --allow-outside true --max-val-images 128 \
 		--title "Chest X-rays, pneumonia, 64 x 64"
