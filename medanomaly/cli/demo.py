@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -52,11 +53,19 @@ def demo(
     say(f"2/4 training a fresh network for {train_steps} steps (about a minute), to see the loss fall")
     preset = phantom64_cfg()
     training = replace(
-        preset.training, num_steps=train_steps, warmup_steps=10, log_every=10, validate_every=train_steps, save_every=train_steps
+        preset.training,
+        num_steps=train_steps,
+        warmup_steps=10,
+        log_every=10,
+        validate_every=train_steps,
+        save_every=train_steps,
+        precision="fp32",
     )
     sampler = replace(preset.method.sampler, noise_level=100, num_steps=2)
     short = replace(preset, training=training, method=replace(preset.method, sampler=sampler))
     run = out / "short-training"
+    # A finished run would be continued, and no loss would be seen to fall.
+    shutil.rmtree(run, ignore_errors=True)
     train(short, out / "phantoms" / "manifest.csv", run, device=torch.device("cpu"))
     lines = RunLog.read(run / "log.jsonl")
     loss = loss_figure([line["step"] for line in lines], [line["mse"] for line in lines], name="mean squared error of the noise")
@@ -103,6 +112,4 @@ def say(text: str) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """``medanomaly demo [--out FOLDER]``."""
-    return run_function(
-        demo, "medanomaly demo", "[options]", ["--out", "demo-output", *arguments] if "--out" not in arguments else arguments
-    )
+    return run_function(demo, "medanomaly demo", "[options]", arguments)

@@ -20,7 +20,7 @@ from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.folder import write_evaluation
 from medanomaly.evaluation.measure import MeasureConfig
 from medanomaly.evaluation.study import study
-from medanomaly.evaluation.tables import as_markdown, comparison
+from medanomaly.evaluation.tables import as_markdown, comparison, same_images
 from medanomaly.files import sha256_of
 from medanomaly.methods import METHODS
 from medanomaly.methods.experiment import TrainedMethod, load_trained
@@ -99,7 +99,8 @@ def evaluate(
             test=test,  # type: ignore[arg-type]
             validation=validation,  # type: ignore[arg-type]
             healthy=healthy,
-            points=trained.operating_points if name == "CFG diffusion" else (),
+            # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
+            points=trained.operating_points if name == "CFG diffusion" and not changed else (),
             config=config,
             batch_size=batch_size,
             device=where,
@@ -116,11 +117,11 @@ def evaluate(
         "max_images": max_images,
         "max_val_images": max_val_images,
     }
-    for stale in (out / "cases").glob("*.npz"):
+    for stale in (out / "cases").glob("[0-9][0-9][0-9].npz") if (out / "evaluation.json").exists() else ():
         stale.unlink()
     content = write_evaluation(out, studies, title=title or data.stem, healthy=healthy, facts=facts, max_cases=max_cases)
     if table:
-        print(as_markdown(*comparison(content["methods"])))
+        print(f"{same_images(content['counts'])}\n\n{as_markdown(*comparison(content['methods']))}")
         print(f"wrote {out}")
     return 0
 

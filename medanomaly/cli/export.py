@@ -11,7 +11,7 @@ from medanomaly.cli.output import make_folder, refuse_existing
 from medanomaly.cli.parsing import run_function
 from medanomaly.errors import ConfigError
 from medanomaly.evaluation.folder import read_evaluation, write_text
-from medanomaly.evaluation.tables import as_markdown, comparison
+from medanomaly.evaluation.tables import as_markdown, comparison, same_images
 from medanomaly.files import sha256_of
 
 RELEASED = "model.safetensors"
@@ -40,13 +40,22 @@ def export(
     header = {key: value for key, value in checkpoint.header.items() if key not in ("format_version", "dtype")}
     save_checkpoint(out / RELEASED, checkpoint.tensors, header, half=True)
     num_parameters = sum(value.numel() for value in checkpoint.tensors.values())
-    write_text(out / "MODEL_CARD.md", card(header, num_parameters, sha256_of(out / RELEASED), command, data_note, content))
+    write_text(
+        out / "MODEL_CARD.md",
+        card(out.resolve().name, header, num_parameters, sha256_of(out / RELEASED), command, data_note, content),
+    )
     print(f"wrote {out / RELEASED} ({(out / RELEASED).stat().st_size / 1e6:.1f} MB) and {out / 'MODEL_CARD.md'}")
     return 0
 
 
 def card(
-    header: dict[str, Any], num_parameters: int, sha256: str, command: str, data_note: str, evaluation: dict[str, Any] | None
+    name: str,
+    header: dict[str, Any],
+    num_parameters: int,
+    sha256: str,
+    command: str,
+    data_note: str,
+    evaluation: dict[str, Any] | None,
 ) -> str:
     """Model card in the order of Mitchell et al. 2019 (arXiv:1810.03993)."""
     experiment, provenance = header["experiment"], header["provenance"]
@@ -57,15 +66,19 @@ def card(
         + f", chosen on {point['chosen_on']} ({point['num_images']} images)"
         for point in header["operating_points"]
     )
-    table = as_markdown(*comparison(evaluation["methods"])) if evaluation else "Not evaluated.\n"
+    table = "Not evaluated.\n"
+    if evaluation:
+        table = f"{same_images(evaluation['counts'])}\n\n{as_markdown(*comparison(evaluation['methods']))}"
     environment = provenance["environment"]
-    return f"""# Model card: {experiment["name"]}
+    return f"""# Model card: {name}
 
 **Not a medical device; not for diagnosis.** Research use, under the licence below.
 
+* Preset: {experiment["name"]}.
 * Method: {experiment["method"]["kind"]}, classes {", ".join(experiment["method"]["classes"])}, translated to {experiment["method"]["target"]}.
 * Network: {num_parameters / 1e6:.2f} M parameters, {preprocess["channels"]} channel(s), {preprocess["image_size"]} x {preprocess["image_size"]} px.
 * Sampling: encode to level {sampler["noise_level"]} in {sampler["num_steps"]} steps, guidance scale {sampler["guidance_scale"]:g}.
+* Map: {", ".join(f"{key} {value}" for key, value in experiment["method"]["map"].items())}.
 * File: float16 safetensors, SHA-256 `{sha256}`.
 * Licence: {provenance.get("licence") or "not stated"}
 

@@ -24,7 +24,7 @@ from medanomaly.evaluation.bulk import BulkSettings, localize_all
 from medanomaly.files import sha256_of, write_json
 from medanomaly.io.options import ReadOptions
 from medanomaly.methods import METHODS
-from medanomaly.methods.experiment import TrainedMethod, load_trained
+from medanomaly.methods.experiment import load_trained
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, OperatingPoint
 from medanomaly.training.log import environment
 from medanomaly.training.preempt import stop_requested
@@ -80,7 +80,9 @@ def localize(
         raise ConfigError(f"frame must be 0 or more, got {frame}", code="E_CONFIG")
     trained = load_trained(path, METHODS, where, sampler=changed)
     records = records_of(source, allow_outside)
-    value, text = chosen_threshold(trained, criterion, threshold)
+    # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
+    points = () if changed else trained.operating_points
+    value, text = chosen_threshold(points, criterion, threshold)
     make_folder(out)
     path = path / "model.safetensors" if path.is_dir() else path
     # No frame and frame 0 read the same of a file that has one; colour that was refused before changes no image that was done.
@@ -142,24 +144,23 @@ def special_files(root: Path) -> list[Record]:
     return [Record(id=name, patient_id=name.strip(), image=path) for name, path in below]
 
 
-def chosen_threshold(trained: TrainedMethod, criterion: str, threshold: float | None) -> tuple[float | None, str]:
+def chosen_threshold(stored: Sequence[OperatingPoint], criterion: str, threshold: float | None) -> tuple[float | None, str]:
     """The threshold for masks, and a line that says where it came from."""
     if threshold is not None:
         if not 0 < threshold < float("inf"):
             raise ConfigError(f"threshold must be positive and finite, got {threshold}", code="E_CONFIG")
         return threshold, f"threshold {threshold:g}: given on the command line"
-    points: dict[str, OperatingPoint] = {point.criterion: point for point in trained.operating_points}
-    wanted = [DICE, HEALTHY_FPR] if criterion == "auto" else [CRITERIA.get(criterion, criterion)]
-    for name in wanted:
+    if criterion not in ("auto", *CRITERIA):
+        raise ConfigError(f"unknown criterion {criterion!r}", code="E_CONFIG", fix=f"choose auto, {' or '.join(CRITERIA)}")
+    points = {point.criterion: point for point in stored}
+    for name in CRITERIA.values() if criterion == "auto" else [CRITERIA[criterion]]:
         if name in points:
             point = points[name]
             return point.value, f"threshold {point.value:.4g}: {name}, chosen on {point.chosen_on} ({point.num_images} images)"
     if criterion == "auto":
-        return None, "no threshold in this checkpoint: no masks were written; give one with --threshold"
+        return None, "no threshold for this checkpoint and sampler: no masks or overlays were written; give one with --threshold"
     raise ConfigError(
-        f"this checkpoint has no threshold {criterion!r}",
-        code="E_CONFIG",
-        fix=f"known here: {', '.join(points) or 'none'}; or give --threshold",
+        f"no threshold {criterion!r} for this checkpoint and sampler", code="E_CONFIG", fix="give one with --threshold"
     )
 
 

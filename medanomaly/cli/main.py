@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from medanomaly.errors import EXIT_INTERNAL, MedanomalyError, ResourceError
+from medanomaly.errors import EXIT_INTERNAL, EXIT_OK, MedanomalyError, ResourceError
 
 COMMANDS = {
     "demo": "make phantoms, train for a minute, localize phantoms and chest X-rays, write a report",
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code: int = importlib.import_module(f"medanomaly.cli.{words[0]}").main(words[1:])
         return code
     except SystemExit as stop:
-        return stop.code if isinstance(stop.code, int) else EXIT_INTERNAL
+        return stop.code if isinstance(stop.code, int) else EXIT_OK if stop.code is None else EXIT_INTERNAL
     except MedanomalyError as error:
         if debug:
             traceback.print_exc()

@@ -30,7 +30,7 @@ from medanomaly.methods.experiment import Experiment
 from medanomaly.presets import PRESETS
 from medanomaly.training.batches import training_batches
 from medanomaly.training.log import environment
-from medanomaly.training.loop import fit
+from medanomaly.training.loop import fit, refuse_other_run
 from medanomaly.types import Batch, Observer
 
 CACHE_BYTES = 2 * 2**30
@@ -122,8 +122,11 @@ def train(
     pixel_bytes = len(splits["train"]) * preprocess.channels * preprocess.image_size**2 * 4
     samples = ManifestDataset(splits["train"], preprocess, classes, cached=pixel_bytes < CACHE_BYTES)
     validation = ManifestDataset(splits["val"], preprocess, classes)
+    if training.precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        print("warning: this processor emulates bf16, slowly: --training.precision fp32 is faster here", file=sys.stderr)
     recipe = experiment.method.recipe(image_channels=preprocess.channels, training=training, device=device)
     identity = run_identity(experiment, records)
+    refuse_other_run(out, identity)
     write_json(out / "config.json", experiment.to_dict())
     facts = {"environment": environment(), "data": {"manifest_sha256": manifest_fingerprint(records)}, "seed": training.seed}
     write_json(out / "run.json", {**facts, "identity": identity, "device": str(device), "started_unix_s": time.time()})

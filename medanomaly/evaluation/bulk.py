@@ -31,7 +31,7 @@ class BulkSettings:
     """What a job writes and how."""
 
     threshold: float | None
-    """Operating point for masks and overlays; None = no masks, overlays without outline."""
+    """Operating point for masks and overlays; None = float maps and pseudo-healthy images only."""
     scale_max: float
     """Top of the one colour scale of the job, in map units."""
     identity: str

@@ -132,10 +132,10 @@ def pixel_rows(
         strata = dice_by_lesion_size(dice, areas)
         stratum = np.searchsorted(np.array(strata.edges), areas, side="left")
         for index, size in enumerate(("small", "medium", "large")):
-            values = np.where(stratum == index, dice, np.nan)
-            if np.isfinite(values).any():
+            inside = np.flatnonzero(stratum == index)
+            if inside.size:
                 edges = f"lesion area terciles at {strata.edges[0]:.0f} and {strata.edges[1]:.0f} px"
-                rows.append(mean_row("pixels", f"Dice, {size} lesions", values, owners, config, edges))
+                rows.append(mean_row("pixels", f"Dice, {size} lesions", dice[inside], [owners[i] for i in inside], config, edges))
     return rows
 
 

@@ -58,7 +58,8 @@ def section(folder: EvaluationFolder) -> Section:
         intro += f" {counts['num_diseased_without_mask']} diseased images have no mask: only image-level numbers count them."
     if display["criterion"]:
         intro += f" Masks and outlines: map > {display['threshold']:.3f} ({display['criterion']})."
-    intro += " Cases are chosen by a hash of their id, not by result. Outlines: cyan = predicted, other colour = annotated."
+    intro += " Cases are chosen by a hash of their id, not by result. Outlines: cyan = predicted, yellow = annotated."
+    intro += f" All maps of this section share one colour scale, 0 to {display['scale_max']:.3f}."
     views = [
         case_view(case, index, threshold=display["threshold"], scale_max=display["scale_max"])
         for index, case in enumerate(folder.cases)

@@ -38,7 +38,7 @@ def comparison(methods: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
     named = [{row["name"]: row for row in method["measured"]} for method in methods]
     names = list(dict.fromkeys(name for rows in named for name in rows))
     rows = [[name, *(cell(found.get(name)) for found in named)] for name in names]
-    notes = list(NOTES)
+    notes = [*NOTES, *row_notes(methods[0]["measured"] if methods else ())]
     for method in methods:
         for point in method["operating_points"]:
             notes.append(f"{method['name']}: {point['origin']}.")
@@ -52,6 +52,16 @@ def comparison(methods: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[li
     if few:
         notes.append(f"Fewer than 30 patients, so the intervals likely cover less than 95 %: {', '.join(dict.fromkeys(few))}.")
     return columns, rows, notes
+
+
+def row_notes(measured: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What rows say of themselves, prevalence above all, each said once; thresholds and small n have notes of their own."""
+    said: dict[str, list[str]] = {}
+    for row in measured:
+        for part in row["note"].split("; "):
+            if part and not part.startswith("threshold 0") and "coverage below nominal" not in part:
+                said.setdefault(part, []).append(row["name"])
+    return [f"{', '.join(names)}: {part}." for part, names in said.items()]
 
 
 def as_markdown(columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str]) -> str:

@@ -19,6 +19,19 @@ class Diverged(MedanomalyError):
     """The loss stayed non-finite."""
 
 
+def refuse_other_run(run_dir: Path, identity: str) -> None:
+    """Nothing of a folder may be touched by a run of another configuration or data set.
+
+    Raises:
+        CheckpointError: E_CONFIG_MISMATCH.
+    """
+    path = run_dir / "train_state.pt"
+    if path.exists() and load_train_state(path).get("identity") != identity:
+        raise CheckpointError(
+            "belongs to another configuration or data set", code="E_CONFIG_MISMATCH", path=path, fix="use a new output folder"
+        )
+
+
 def resume_step(run_dir: Path, recipe: Recipe, identity: str) -> int:
     """First step still to do: 0 for a fresh folder, else the saved state's, loaded into the recipe.
 
@@ -30,11 +43,8 @@ def resume_step(run_dir: Path, recipe: Recipe, identity: str) -> int:
     path = run_dir / "train_state.pt"
     if not path.exists():
         return 0
+    refuse_other_run(run_dir, identity)
     state = load_train_state(path)
-    if state.get("identity") != identity:
-        raise CheckpointError(
-            "belongs to another configuration or data set", code="E_CONFIG_MISMATCH", path=path, fix="use a new output folder"
-        )
     recipe.load_state(state["recipe"])
     return int(state["step"])
 

@@ -139,15 +139,26 @@ def test_without_a_threshold_there_are_maps_and_no_masks(tmp_path: Path, capsys:
     image = write_png(tmp_path / "one.png", picture(0))
     checkpoint = tiny_checkpoint(tmp_path / "checkpoint", threshold=None)
     assert localize(checkpoint, image, tmp_path / "out") == 0
-    assert "no threshold in this checkpoint: no masks were written" in capsys.readouterr().out
+    assert "no threshold for this checkpoint and sampler: no masks or overlays were written" in capsys.readouterr().out
     assert sorted(name.split("/")[0] for name in written(tmp_path / "out")) == ["maps", "pseudo_healthy"]
+
+
+def test_stored_thresholds_do_not_speak_of_maps_of_another_sampler(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = write_png(tmp_path / "one.png", picture(0))
+    assert localize(checkpoint, image, tmp_path / "as stored") == 0
+    assert "masks" in {name.split("/")[0] for name in written(tmp_path / "as stored")}
+    assert localize(checkpoint, image, tmp_path / "other", "--guidance-scale=2") == 0
+    assert "no threshold for this checkpoint and sampler" in capsys.readouterr().out
+    assert "masks" not in {name.split("/")[0] for name in written(tmp_path / "other")}
 
 
 @pytest.mark.parametrize(
     ("option", "value", "advice"),
     [
-        ("--criterion", "healthy", "known here: mean per-image Dice"),
-        ("--criterion", "dyce", "known here: mean per-image Dice"),
+        ("--criterion", "healthy", "no threshold 'healthy' for this checkpoint"),
+        ("--criterion", "dyce", "choose auto, dice or healthy"),
         ("--threshold", "0", "threshold must be positive and finite"),
         ("--threshold", "-1", "threshold must be positive and finite"),
         ("--noise-level", "0", "sampler.num_steps must be in 1..noise_level=0"),
