@@ -119,7 +119,15 @@ def evaluate(
     }
     for stale in (out / "cases").glob("[0-9][0-9][0-9].npz") if (out / "evaluation.json").exists() else ():
         stale.unlink()
-    content = write_evaluation(out, studies, title=title or data.stem, healthy=healthy, facts=facts, max_cases=max_cases)
+    content = write_evaluation(
+        out,
+        studies,
+        title=title or data.stem,
+        healthy=healthy,
+        facts=facts,
+        max_cases=max_cases,
+        unit=trained.experiment.method.map.unit,
+    )
     if table:
         print(f"{same_images(content['counts'])}\n\n{as_markdown(*comparison(content['methods']))}")
         print(f"wrote {out}")

@@ -13,6 +13,7 @@ from medanomaly.errors import ConfigError
 from medanomaly.evaluation.folder import read_evaluation, write_text
 from medanomaly.evaluation.tables import as_markdown, comparison, same_images
 from medanomaly.files import sha256_of
+from medanomaly.methods.cfg_diffusion import CALIBRATION
 
 RELEASED = "model.safetensors"
 
@@ -39,7 +40,7 @@ def export(
     make_folder(out)
     header = {key: value for key, value in checkpoint.header.items() if key not in ("format_version", "dtype")}
     save_checkpoint(out / RELEASED, checkpoint.tensors, header, half=True)
-    num_parameters = sum(value.numel() for value in checkpoint.tensors.values())
+    num_parameters = sum(value.numel() for name, value in checkpoint.tensors.items() if name not in CALIBRATION)
     write_text(
         out / "MODEL_CARD.md",
         card(out.resolve().name, header, num_parameters, sha256_of(out / RELEASED), command, data_note, content),

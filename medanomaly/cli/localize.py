@@ -90,6 +90,7 @@ def localize(
     options = ReadOptions(channels=1 if trained.experiment.preprocess.channels == 1 else 3, allow_color=allow_color, frame=frame)
     settings = BulkSettings(
         threshold=value,
+        unit=trained.experiment.method.map.unit,
         scale_max=SCALE_OVER_THRESHOLD * value if value else 1.0,
         identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
         batch_size=batch_size,

@@ -23,9 +23,11 @@ from medanomaly.datasets.dataset import ManifestDataset, to_batch
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
 from medanomaly.datasets.splits import spread
 from medanomaly.errors import ConfigError, InputError
+from medanomaly.evaluation.calibrate import healthy_calibration
 from medanomaly.evaluation.operating_points import choose_operating_points
 from medanomaly.evaluation.predict import predict
 from medanomaly.files import sha256_of, write_json
+from medanomaly.methods.cfg_diffusion import CALIBRATION
 from medanomaly.methods.experiment import Experiment
 from medanomaly.presets import PRESETS
 from medanomaly.training.batches import training_batches
@@ -159,8 +161,19 @@ def train(
         validation=val_batches,
         observers=[*observers, *([] if quiet else [ProgressLine()])],
     )
-    calibration = ManifestDataset(spread(splits["val"], CALIBRATION_IMAGES), preprocess, classes)
-    found = predict(recipe.method(), progress(calibration, "choosing operating points", quiet), batch_size=16, device=device)
+    chosen = spread(splits["val"], CALIBRATION_IMAGES)
+    method, weights = recipe.method(), recipe.weights()
+    if experiment.method.map.healthy_z:
+        # Half of the healthy images calibrate, the others are for the thresholds.
+        calibrating = [record for record in chosen if record.label == target][::2]
+        chosen = [record for record in chosen if record not in calibrating]
+        healthy = ManifestDataset(calibrating, preprocess, classes)
+        calibration = healthy_calibration(method, progress(healthy, "calibrating on healthy images", quiet), device=device)
+        count = torch.tensor(calibration.num_images, dtype=torch.int64)
+        weights |= dict(zip(CALIBRATION, (calibration.mean, calibration.std, count), strict=True))
+        method = experiment.method.restore(weights, image_channels=preprocess.channels, device=device, source=str(out))
+    remaining = ManifestDataset(chosen, preprocess, classes)
+    found = predict(method, progress(remaining, "choosing operating points", quiet), batch_size=16, device=device)
     points = choose_operating_points(list(found), healthy=experiment.method.target)
     header = {
         "experiment": experiment.to_dict(),
@@ -168,7 +181,7 @@ def train(
         "operating_points": [point.to_dict() for point in points],
         "provenance": {**facts, "licence": licence, **seen(splits)},
     }
-    save_checkpoint(out / "model.safetensors", recipe.weights(), header)
+    save_checkpoint(out / "model.safetensors", weights, header)
     return out / "model.safetensors"
 
 

@@ -34,6 +34,8 @@ class BulkSettings:
     """Operating point for masks and overlays; None = float maps and pseudo-healthy images only."""
     scale_max: float
     """Top of the one colour scale of the job, in map units."""
+    unit: str = "|x - pseudo-healthy|"
+    """What the map's numbers are, above the colour bar."""
     identity: str
     """Hash of everything that decides the outputs: checkpoint, sampler, threshold."""
     batch_size: int = 8
@@ -235,6 +237,7 @@ def write_outputs(out: Path, loaded: Loaded, result: AnomalyResult, settings: Bu
         overlay = map_overlay(loaded.native, anomaly_map, threshold=threshold, scale_max=scale_max)
         write_png(out / outputs[-3], anomaly_map > settings.threshold)
         write_png(out / outputs[-2], overlay)
-        unit = "|x - pseudo-healthy|"
-        overlay_figure(out / outputs[-1], loaded.native, anomaly_map, threshold=threshold, scale_max=scale_max, unit=unit)
+        overlay_figure(
+            out / outputs[-1], loaded.native, anomaly_map, threshold=threshold, scale_max=scale_max, unit=settings.unit
+        )
     return outputs

@@ -54,7 +54,14 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_evaluation(
-    out: Path, studies: Sequence[MethodStudy], *, title: str, healthy: str, facts: Mapping[str, Any], max_cases: int
+    out: Path,
+    studies: Sequence[MethodStudy],
+    *,
+    title: str,
+    healthy: str,
+    facts: Mapping[str, Any],
+    max_cases: int,
+    unit: str = "map units",
 ) -> dict[str, Any]:
     """Write ``evaluation.json``, ``table.md``, ``table.csv``, ``images.csv`` and ``cases/``; the first study is the main method.
 
@@ -64,6 +71,7 @@ def write_evaluation(
         title: name of the data set, for people.
         healthy: name of the class without disease.
         facts: provenance to keep: checkpoint, manifest, settings.
+        unit: what the main method's map numbers are.
         max_cases: images whose arrays are kept for pictures, half diseased and half healthy, chosen by a hash of the id.
     """
     refuse_different_images(studies)
@@ -78,6 +86,7 @@ def write_evaluation(
             "threshold": point.value if point else None,
             "criterion": point.criterion if point else None,
             "scale_max": main.scale_max(),
+            "unit": unit,
         },
         "curves": {one.name: image_curves(one.predictions, healthy) for one in studies},
         "scores": {

@@ -17,8 +17,6 @@ from medanomaly.views.overlay import draw_outline, map_colours, map_overlay, to_
 from medanomaly.views.report import CaseView, Section, Table
 from medanomaly.views.sheet import SheetCase, contact_sheet
 
-UNIT = "|x - pseudo-healthy|, model units"
-
 
 def case_view(case: Case, index: int, *, threshold: float | None, scale_max: float) -> CaseView:
     """Original, pseudo-healthy, map, mask and outline of one case."""
@@ -59,7 +57,7 @@ def section(folder: EvaluationFolder) -> Section:
     if display["criterion"]:
         intro += f" Masks and outlines: map > {display['threshold']:.3f} ({display['criterion']})."
     intro += " Cases are chosen by a hash of their id, not by result. Outlines: cyan = predicted, yellow = annotated."
-    intro += f" All maps of this section share one colour scale, 0 to {display['scale_max']:.3f}."
+    intro += f" All maps of this section share one colour scale, 0 to {display['scale_max']:.3f} ({display['unit']})."
     views = [
         case_view(case, index, threshold=display["threshold"], scale_max=display["scale_max"])
         for index, case in enumerate(folder.cases)
@@ -112,7 +110,7 @@ def sheet(path: Path, folder: EvaluationFolder, *, num_cases: int, title: str) -
         [sheet_case(case, index) for index, case in enumerate(pick(folder.cases, num_cases, folder.content["healthy"]))],
         threshold=display["threshold"] or display["scale_max"],
         scale_max=display["scale_max"],
-        unit=UNIT,
+        unit=display["unit"],
         title=title,
         cell_px=256,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,10 +17,14 @@ from medanomaly.diffusion.walk import ddim_walk
 from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.methods.recipe import DiffusionTrainer
 from medanomaly.rng import stable_hash
+from medanomaly.scoring.calibration import HealthyCalibration
 from medanomaly.scoring.image_score import image_score
 from medanomaly.scoring.maps import difference_map, median, smooth
 from medanomaly.training.config import TrainingConfig
 from medanomaly.types import AnomalyMethod, AnomalyResult, EpsFn, WalkObserver
+
+CALIBRATION = ("calibration.mean", "calibration.std", "calibration.num_images")
+"""Tensors of a healthy calibration beside the weights of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +67,15 @@ class MapConfig:
     """Side of a median filter on the map in model px, odd; 0 = none."""
     smooth_px: float = 0.0
     """Sigma of a Gaussian on the map in model px; 0 = none."""
+    healthy_z: bool = False
+    """Give the map in deviations above the mean of healthy validation maps, pixel by pixel; the calibration is made after training."""
     image_score: Literal["top1", "mean", "max"] = "top1"
     """Image score: mean of the top 1 % of the map, its mean, or its maximum."""
+
+    @property
+    def unit(self) -> str:
+        """What the map's numbers are, for colour bars."""
+        return "deviations above the healthy mean" if self.healthy_z else "|x - pseudo-healthy|, model units"
 
     def __post_init__(self) -> None:
         if self.median_px < 0 or (self.median_px and self.median_px % 2 == 0):
@@ -113,17 +124,29 @@ class CfgDiffusionConfig:
     def restore(self, weights: dict[str, Tensor], *, image_channels: int, device: torch.device, source: str) -> CfgDiffusion:
         """The method with trained weights (as its recipe's ``weights()`` gave them)."""
         denoiser = Denoiser(self.network, image_channels=image_channels, classes=self.classes)
-        load_weights(denoiser, weights, source)
+        load_weights(denoiser, {name: value for name, value in weights.items() if name not in CALIBRATION}, source)
+        calibration = None
+        if self.map.healthy_z:
+            if not weights.keys() >= set(CALIBRATION):
+                raise ConfigError(
+                    f"{source} holds no healthy calibration, which map.healthy_z needs",
+                    code="E_CALIBRATION",
+                    fix="run its `medanomaly train` command again with --method.map.healthy_z true: only the calibration is made",
+                )
+            mean, std, count = (weights[name] for name in CALIBRATION)
+            calibration = HealthyCalibration(mean=mean, std=std, num_images=int(count))
         # Channels last: the same numbers to 3e-6, a sixth less time on a CPU.
-        return CfgDiffusion(self, denoiser.to(device, memory_format=torch.channels_last).eval())  # type: ignore[call-overload]
+        denoiser = denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return CfgDiffusion(self, denoiser.eval(), calibration)
 
 
 class CfgDiffusion:
     """Pseudo-healthy translation by guided DDIM inversion."""
 
-    def __init__(self, config: CfgDiffusionConfig, denoiser: Denoiser) -> None:
+    def __init__(self, config: CfgDiffusionConfig, denoiser: Denoiser, calibration: HealthyCalibration | None = None) -> None:
         self.config = config
         self.denoiser = denoiser
+        self.calibration = calibration
         self.schedule = NoiseSchedule.from_config(config.schedule)
         self.levels = self.schedule.grid(config.sampler.noise_level, config.sampler.num_steps)
 
@@ -169,6 +192,8 @@ class CfgDiffusion:
             anomaly_map = median(anomaly_map, settings.median_px)
         if settings.smooth_px:
             anomaly_map = smooth(anomaly_map, settings.smooth_px)
+        if self.calibration is not None:
+            anomaly_map = self.calibration.z_map(anomaly_map)
         return AnomalyResult(
             anomaly_map=anomaly_map, score=image_score(anomaly_map, settings.image_score), pseudo_healthy=pseudo_healthy
         )
@@ -202,8 +227,9 @@ class CfgDiffusionRecipe(DiffusionTrainer):
         )
 
     def method(self) -> AnomalyMethod:
-        """The method with the averaged weights."""
-        return self.config.restore(self.weights(), image_channels=self.image_channels, device=self.device, source="this run")
+        """The method with the averaged weights; its maps are not calibrated."""
+        raw = replace(self.config, map=replace(self.config.map, healthy_z=False))
+        return raw.restore(self.weights(), image_channels=self.image_channels, device=self.device, source="this run")
 
     def state(self) -> dict[str, Any]:
         """As the trainer's, with the classes so that a continuation cannot swap them."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_builders import TINY_TRAINING, write_labelled, write_png
+from cli_builders import TINY_TRAINING, picture, write_labelled, write_png
 from safetensors.torch import load_file
 
 from medanomaly.checkpoint import load_checkpoint
@@ -129,3 +129,20 @@ def test_a_run_stopped_by_the_system_returns_75_and_ends_as_if_it_had_not_been(t
         assert train(manifest, tmp_path / out, *steps) == 0
     stopped, whole = (load_file(tmp_path / out / "model.safetensors") for out in ("stopped", "whole"))
     assert all(torch.equal(stopped[name], value) for name, value in whole.items())
+
+
+def test_a_finished_run_gets_a_healthy_calibration_and_keeps_its_weights(tmp_path: Path) -> None:
+    rows = [("t1", "healthy", "train"), ("t2", "diseased", "train"), ("d", "diseased", "val")]
+    rows += [(f"h{n}", "healthy", "val") for n in range(6)]
+    manifest = write_labelled(tmp_path, rows)
+    assert train(manifest, tmp_path / "run") == 0
+    before = load_checkpoint(tmp_path / "run")
+    assert train(manifest, tmp_path / "run", "--method.map.healthy-z", "true") == 0
+    after = load_checkpoint(tmp_path / "run")
+    assert after.tensors.keys() - before.tensors.keys() == {"calibration.mean", "calibration.std", "calibration.num_images"}
+    assert all(torch.equal(after.tensors[name], value) for name, value in before.tensors.items())
+    assert int(after.tensors["calibration.num_images"]) == 3
+    by_criterion = {point["criterion"]: point for point in after.header["operating_points"]}
+    assert by_criterion["healthy pixel false-positive rate"]["num_images"] == 3
+    image = write_png(tmp_path / "new.png", picture(50))
+    assert main(["localize", str(tmp_path / "run"), str(image), str(tmp_path / "maps"), "--quiet", "true"]) == 0

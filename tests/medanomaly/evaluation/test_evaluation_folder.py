@@ -34,7 +34,8 @@ def test_what_is_written_is_read_back(whole: MethodStudy, written: tuple[Path, E
     assert [method["name"] for method in content["methods"]] == ["whiteness", "again"]
     threshold = whole.pixel_threshold()
     assert threshold is not None
-    assert content["display"] == {"threshold": threshold.value, "criterion": threshold.criterion, "scale_max": whole.scale_max()}
+    shown = {"threshold": threshold.value, "criterion": threshold.criterion, "scale_max": whole.scale_max(), "unit": "map units"}
+    assert content["display"] == shown
     assert content["scores"] == {"healthy": [0.0] * 5, "diseased": [1.0] * 5}
 
 
