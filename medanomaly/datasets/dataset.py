@@ -116,7 +116,11 @@ def to_batch(samples: Sequence[Sample], classes: tuple[str, ...]) -> Batch:
         if sample.label is None:
             raise InputError(f"image {sample.id!a} has no label", code="E_LABEL", fix="label it or leave it out of training")
         if sample.label not in classes:
-            raise unknown_label(sample.label, classes, 1)
+            raise ConfigError(
+                f"image {sample.id!a} has label {sample.label!a}, not one of the classes {', '.join(map(ascii, classes))}",
+                code="E_CLASS",
+                fix="correct the manifest, or train with that class",
+            )
         labels.append(classes.index(sample.label))
     return Batch(x=torch.stack([sample.x for sample in samples]), label=torch.tensor(labels, dtype=torch.int64))
 

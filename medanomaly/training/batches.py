@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Protocol, cast
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from medanomaly.datasets.dataset import to_batch
 from medanomaly.errors import ConfigError
 from medanomaly.rng import generator
 from medanomaly.types import Batch, Sample
@@ -49,31 +50,6 @@ class StepSampler(Sampler[list[int]]):
         return self.num_steps - self.first_step
 
 
-class IndexedSamples(Dataset[tuple[Tensor, int]]):
-    """Samples as (x, class index) pairs for a loader."""
-
-    def __init__(self, samples: SampleSource, class_index: Mapping[str, int]) -> None:
-        self.samples, self.class_index = samples, class_index
-
-    def __len__(self) -> int:
-        return len(self.samples)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        sample = self.samples[index]
-        if sample.label is None or sample.label not in self.class_index:
-            raise ConfigError(
-                f"image {sample.id!r} has label {sample.label!r}, not one of {', '.join(self.class_index)}",
-                code="E_CLASS",
-                fix="give every training image one of these labels in the manifest",
-            )
-        return sample.x, self.class_index[sample.label]
-
-
-def collate(pairs: Sequence[tuple[Tensor, int]]) -> Batch:
-    """A batch of (x, class index) pairs."""
-    return Batch(x=torch.stack([x for x, _ in pairs]), label=torch.tensor([label for _, label in pairs], dtype=torch.int64))
-
-
 def training_batches(
     samples: SampleSource,
     classes: Sequence[str],
@@ -86,12 +62,11 @@ def training_batches(
     num_workers: int = 0,
 ) -> Iterator[Batch]:
     """Batches for steps first_step .. num_steps - 1; mirrored left-right by a draw of (seed, step), whatever the workers."""
-    dataset = IndexedSamples(samples, {name: index for index, name in enumerate(classes)})
-    sampler = StepSampler(len(dataset), batch_size, seed, first_step, num_steps)
+    sampler = StepSampler(len(samples), batch_size, seed, first_step, num_steps)
     loader = DataLoader(
-        dataset,
+        cast("Dataset[Sample]", samples),
         batch_sampler=sampler,
-        collate_fn=collate,
+        collate_fn=partial(to_batch, classes=tuple(classes)),
         num_workers=num_workers,
         generator=generator(seed, "loader"),
         timeout=300 if num_workers else 0,

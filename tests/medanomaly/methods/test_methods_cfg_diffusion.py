@@ -5,12 +5,12 @@ import pytest
 import torch
 from toys import SIDE, TINY, gaussian_denoiser, images, net_of, samples, tiny_config, tiny_method
 
+from medanomaly.datasets.dataset import to_batch
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig, MapConfig, SamplerConfig
 from medanomaly.scoring.image_score import image_score
 from medanomaly.scoring.maps import difference_map, median, smooth
-from medanomaly.training.batches import collate
 from medanomaly.training.config import TrainingConfig
 
 STD = 0.3
@@ -195,7 +195,7 @@ def test_a_continuation_that_swaps_the_classes_is_refused() -> None:
 def test_a_recipes_method_holds_the_averaged_weights_and_shares_none_of_them() -> None:
     config = tiny_config()
     recipe = config.recipe(image_channels=1, training=TrainingConfig(ema_decay=0.5), device=torch.device("cpu"))
-    batch = collate([(sample.x, index % 2) for index, sample in enumerate(samples(4))])
+    batch = to_batch(samples(4), ("healthy", "diseased"))
     for step in range(3):
         recipe.step(batch, torch.Generator().manual_seed(step))
     method = recipe.method()
