@@ -139,8 +139,8 @@ def image_curves(predictions: Sequence[Prediction], healthy: str) -> dict[str, l
     scores = np.array([p.score for p in labelled], dtype=np.float64)
     levels = np.unique(scores)[::-1]
     above = ranking.rank(scores, labels)
-    hits = len(above.positives) - np.searchsorted(np.sort(above.positives), levels, side="left")
-    alarms = len(above.negatives) - np.searchsorted(np.sort(above.negatives), levels, side="left")
+    hits = len(above.positives) - np.searchsorted(above.positives, levels, side="left")
+    alarms = len(above.negatives) - np.searchsorted(above.negatives, levels, side="left")
     kept = np.unique(np.linspace(0, len(levels) - 1, min(MAX_POINTS, len(levels))).round().astype(int))
     recall, fpr = hits / labels.sum(), alarms / (~labels).sum()
     precision = hits / (hits + alarms)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,14 +24,24 @@ class Diverged(MedanomalyError):
 def refuse_other_run(run_dir: Path, identity: str) -> None:
     """Nothing of a folder may be touched by a run of another configuration or data set.
 
+    The identity in run.json is asked, a few lines; the state itself, which may be gigabytes, is read once, by :func:`fit`.
+
     Raises:
         CheckpointError: E_CONFIG_MISMATCH.
     """
-    path = run_dir / "train_state.pt"
-    if path.exists() and load_train_state(path).get("identity") != identity:
-        raise CheckpointError(
-            "belongs to another configuration or data set", code="E_CONFIG_MISMATCH", path=path, fix="use a new output folder"
-        )
+    record, state = run_dir / "run.json", run_dir / "train_state.pt"
+    if not (record.is_file() and state.exists()):
+        return
+    with contextlib.suppress(json.JSONDecodeError):
+        if json.loads(record.read_text(encoding="utf-8")).get("identity", identity) != identity:
+            raise other_run(state)
+
+
+def other_run(path: Path) -> CheckpointError:
+    """What to say of a state that is not this run's."""
+    return CheckpointError(
+        "belongs to another configuration or data set", code="E_CONFIG_MISMATCH", path=path, fix="use a new output folder"
+    )
 
 
 def resume_step(run_dir: Path, recipe: Recipe, identity: str) -> int:
@@ -43,8 +55,9 @@ def resume_step(run_dir: Path, recipe: Recipe, identity: str) -> int:
     path = run_dir / "train_state.pt"
     if not path.exists():
         return 0
-    refuse_other_run(run_dir, identity)
     state = load_train_state(path)
+    if state.get("identity") != identity:
+        raise other_run(path)
     recipe.load_state(state["recipe"])
     return int(state["step"])
 

@@ -81,7 +81,9 @@ def test_a_run_folder_that_cannot_be_is_a_resource_error(tmp_path: Path, capsys:
 def test_a_run_is_not_continued_with_other_settings_or_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = write_labelled(tmp_path, BALANCED)
     assert train(manifest, tmp_path / "run") == 0
+    record = {name: (tmp_path / "run" / name).read_bytes() for name in ("config.json", "run.json")}
     assert train(manifest, tmp_path / "run", "--training.learning-rate", "0.001") == 5
+    assert record == {name: (tmp_path / "run" / name).read_bytes() for name in record}
     assert "belongs to another configuration or data set [E_CONFIG_MISMATCH]" in last_line(capsys)
     manifest.write_text(manifest.read_text().replace("i0,", "renamed,"))
     assert train(manifest, tmp_path / "run") == 5
