@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medanomaly.diffusion.schedule import NoiseSchedule
-from medanomaly.diffusion.variational import bound_term, gather
+from medanomaly.diffusion.variational import bound_term, signal_and_noise
 
 Prediction = Literal["eps", "v"]
 NetworkFn = Callable[[Tensor, Tensor], Tensor]
@@ -20,8 +20,8 @@ def eps_from_output(output: Tensor, x_t: Tensor, t: Tensor, schedule: NoiseSched
     """Noise meant by the network's mean channels: itself, or from v (Salimans & Ho 2022, arXiv:2202.00512, eq. 11)."""
     if prediction == "eps":
         return output
-    alpha_bar = gather(schedule.alpha_bar, t, x_t)
-    return alpha_bar.sqrt() * output + (1 - alpha_bar).sqrt() * x_t
+    signal, noise = signal_and_noise(schedule, t, x_t)
+    return signal * output + noise * x_t
 
 
 def diffusion_loss(
@@ -55,8 +55,8 @@ def diffusion_loss(
     mean = output[:, :channels]
     target = eps
     if prediction == "v":
-        alpha_bar = gather(schedule.alpha_bar, t, x_0)
-        target = alpha_bar.sqrt() * eps - (1 - alpha_bar).sqrt() * x_0
+        signal, noise = signal_and_noise(schedule, t, x_0)
+        target = signal * eps - noise * x_0
     mse = torch.nn.functional.mse_loss(mean, target)
     if not learn_sigma:
         return {"loss": mse, "mse": mse.detach()}

@@ -15,6 +15,14 @@ def gather(values: Tensor, t: Tensor, like: Tensor) -> Tensor:
     return values.to(like.device)[t].view(-1, *[1] * (like.ndim - 1)).to(like.dtype)
 
 
+def signal_and_noise(schedule: NoiseSchedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(alpha_bar_t) and sqrt(1 - alpha_bar_t), (B, 1, 1, 1) in the dtype of ``like``; 1 - alpha_bar is taken in float64.
+
+    In float32 the difference would be 6e-4 off at level 1, where alpha_bar is almost 1.
+    """
+    return gather(schedule.alpha_bar.sqrt(), t, like), gather((1 - schedule.alpha_bar).sqrt(), t, like)
+
+
 def log_variances(schedule: NoiseSchedule) -> tuple[Tensor, Tensor]:
     """(T + 1,) float64 each: log of the posterior variance and of beta, per level (entry 0 is unused).
 
@@ -74,8 +82,8 @@ def bound_term(x_0: Tensor, x_t: Tensor, eps: Tensor, v: Tensor, t: Tensor, sche
         v: predicted variance channels.
         t: (B,) levels in 1..T.
     """
-    alpha_bar = gather(schedule.alpha_bar, t, x_t)
-    predicted = (x_t - (1 - alpha_bar).sqrt() * eps) / alpha_bar.sqrt()
+    signal, noise = signal_and_noise(schedule, t, x_t)
+    predicted = (x_t - noise * eps) / signal
     mean_p, log_var_p = posterior_mean(predicted, x_t, t, schedule), learned_log_variance(v, t, schedule)
     mean_q, log_var_q = posterior_mean(x_0, x_t, t, schedule), gather(log_variances(schedule)[0], t, x_t)
     kl = gaussian_kl(mean_q, log_var_q, mean_p, log_var_p)

@@ -12,6 +12,7 @@ from medanomaly.diffusion.variational import (
     learned_log_variance,
     log_variances,
     posterior_mean,
+    signal_and_noise,
 )
 
 SCHEDULE = NoiseSchedule.linear(50)
@@ -93,3 +94,10 @@ def test_level_1_is_scored_by_the_decoders_likelihood_in_bits_a_dimension() -> N
     log_variance = learned_log_variance(v, t, SCHEDULE)
     expected = -discretised_log_likelihood(x_0, x_0, log_variance).mean() / math.log(2)
     torch.testing.assert_close(bound_term(x_0, x_t, eps, v, t, SCHEDULE)[0], expected)
+
+
+def test_the_noise_share_of_the_first_level_is_exact_in_float32() -> None:
+    schedule = NoiseSchedule.linear()
+    signal, noise = signal_and_noise(schedule, torch.tensor([1]), torch.zeros(1, 1, 2, 2))
+    assert float(noise) == pytest.approx(0.01, rel=1e-6)  # beta_1 = 1e-4
+    assert float(signal) == pytest.approx((1 - 1e-4) ** 0.5, rel=1e-6)
