@@ -60,6 +60,22 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """A rectangle somebody drew around a lesion, in px of the native image; pixel (0, 0) covers 0..1 each way."""
+
+    x_min: float
+    """Left edge, along columns."""
+    y_min: float
+    """Upper edge, along rows."""
+    x_max: float
+    """Right edge, x_max > x_min."""
+    y_max: float
+    """Lower edge, y_max > y_min."""
+    label: str = ""
+    """What is in it, in the source's words; "" = not said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One image ready for a method, with what is known about it."""
 
@@ -73,6 +89,8 @@ class Sample:
     """(rows, columns) native, True = lesion; None = not annotated, never all-False for that reason."""
     geometry: Geometry
     spacing_mm: tuple[float, float] | None = None
+    boxes: tuple[Box, ...] | None = None
+    """Boxes around lesions, native px; None = nobody drew boxes, () = somebody looked and drew none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

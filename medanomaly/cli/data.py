@@ -1,20 +1,28 @@
-"""medanomaly data: phantom, folder and table make a manifest; check says whether it can be trusted."""
+"""medanomaly data: phantom, folder, table and the names of published sets make a manifest; check says whether it can be trusted."""
 
 from __future__ import annotations
 
+import difflib
+import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
 
 from medanomaly.cli.output import refuse_existing
-from medanomaly.cli.parsing import run_function
+from medanomaly.cli.parsing import parsed, parser, run_function
 from medanomaly.datasets.check import check_manifest
 from medanomaly.datasets.folder import folder_manifest
 from medanomaly.datasets.manifest import Record, read_manifest, write_manifest
 from medanomaly.datasets.phantom import PhantomConfig, phantom_set
+from medanomaly.datasets.public import PUBLIC_SETS
 from medanomaly.datasets.table import TableColumns, table_records
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.files import write_json
+
+T = TypeVar("T")
 
 
 def phantom(
@@ -120,6 +128,29 @@ def check(manifest: Path, deep: bool = False, healthy: str = "healthy", json_out
     return 0
 
 
+def public(name: str, arguments: Sequence[str]) -> int:
+    """``medanomaly data NAME ROOT``: the manifest of a published data set; its options are those of its reader."""
+    reader = PUBLIC_SETS[name]
+    made = parser(f"medanomaly data {name}", "", "ROOT [options]")
+    made.add_function_arguments(reader, as_positional=True, fail_untyped=True, skip={"folder", "progress"})
+    made.add_argument("--out", type=Path | None, default=None, help="the manifest to write; default ROOT/manifest.csv")
+    made.add_argument("--overwrite", type=bool, default=False, help="replace an earlier manifest")
+    values = parsed(made, arguments).as_dict()
+    values.pop("config", None)
+    out, overwrite = values.pop("out") or values["root"] / "manifest.csv", values.pop("overwrite")
+    refuse_existing(out, overwrite=overwrite)
+    listing = reader(folder=out.parent, progress=bar, **values)
+    write_manifest(listing.records, out, allow_outside=True)
+    for finding in listing.findings:
+        print(f"warning: {finding}", file=sys.stderr)
+    return say(listing.records, out)
+
+
+def bar(items: Sequence[T], text: str) -> Iterator[T]:
+    """The items under a progress bar on stderr."""
+    yield from tqdm(items, desc=text, unit="file", file=sys.stderr)
+
+
 def say(records: Sequence[Record], path: Path) -> int:
     """Print what a manifest holds."""
     counts = Counter((record.split or "no split", record.label or "no label") for record in records)
@@ -142,9 +173,16 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: medanomaly data ACTION ...\n\nactions:")
         for name, (function, usage) in ACTIONS.items():
-            print(f"  {name:8s} {usage:24s} {(function.__doc__ or '').splitlines()[0]}")
+            print(f"  {name:12s} {usage:24s} {(function.__doc__ or '').splitlines()[0]}")
+        for name, reader in PUBLIC_SETS.items():
+            print(f"  {name:12s} {'ROOT [options]':24s} {(reader.__doc__ or '').splitlines()[0]}")
         return 0
+    if arguments[0] in PUBLIC_SETS:
+        return public(arguments[0], arguments[1:])
     if arguments[0] not in ACTIONS:
-        raise ConfigError(f"unknown action {arguments[0]!r}", code="E_USAGE", fix=f"choose one of {', '.join(ACTIONS)}")
+        known = [*ACTIONS, *PUBLIC_SETS]
+        near = difflib.get_close_matches(arguments[0], known, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}"
+        raise ConfigError(f"unknown action {arguments[0]!r}", code="E_USAGE", fix=advice)
     function, usage = ACTIONS[arguments[0]]
     return run_function(function, f"medanomaly data {arguments[0]}", usage, arguments[1:])

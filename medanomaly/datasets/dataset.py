@@ -94,6 +94,7 @@ def read_sample(record: Record, preprocess: PreprocessConfig, options: ReadOptio
         mask=mask_of(record, raw.native_size),
         geometry=geometry,
         spacing_mm=record.spacing_mm if raw.spacing_mm is None else raw.spacing_mm,
+        boxes=record.boxes,
     )
 
 

@@ -14,14 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from medanomaly.datasets.boxes import boxes_of, boxes_text
 from medanomaly.datasets.csv_rows import rows_of
+from medanomaly.datasets.observations import Observations, observations_of, observations_text
 from medanomaly.datasets.paths import path_below, resolve_inside
 from medanomaly.errors import InputError
 from medanomaly.files import atomic_write
+from medanomaly.types import Box
 
 COLUMNS = (
     *("id", "patient_id", "image", "label", "mask", "boxes", "split"),
-    *("spacing_mm", "view", "source", "intensity_low", "intensity_high"),
+    *("spacing_mm", "view", "source", "intensity_low", "intensity_high", "observations"),
 )
 SPLITS = ("train", "val", "test")
 EMPTY_MASK = "empty"
@@ -53,8 +56,10 @@ class Record:
     """Value that becomes -1 in model space, in the file's units; set together with intensity_high, or neither."""
     intensity_high: float | None = None
     """Value that becomes 1 in model space."""
-    boxes: str = ""
-    """Bounding boxes as the source writes them; "" = none."""
+    boxes: tuple[Box, ...] | None = None
+    """Rectangles around lesions in native px; None = nobody drew boxes, () = somebody looked and drew none."""
+    observations: Observations = ()
+    """Everything a multi-label source says of the image, for classifiers; ``label`` is the one class of localization."""
     view: str = ""
     source: str = ""
 
@@ -87,12 +92,13 @@ class Record:
 def read_manifest(path: Path, root: Path | None = None, *, allow_outside: bool = False) -> list[Record]:
     """Records of a CSV, in its order; no image is opened.
 
-    Columns: id, patient_id, image, label, mask, boxes, split, spacing_mm, view, source, intensity_low, intensity_high. Only
-    ``image`` is required; a blank cell is an absent value, and other columns are ignored, except one that looks like a misspelt
-    known one. ``id`` defaults to the image's path as written. ``patient_id`` defaults to the id, which makes every image its
-    own patient: that is logged, because leakage between splits can then not be seen. ``mask`` is a file, ``empty`` (annotated,
-    no lesion) or blank (not annotated). ``spacing_mm`` is one number or ``row x column``. Text stays text: '00123', 'NA' and
-    'null' are themselves. UTF-8 with or without BOM, any line ending; comma, semicolon or tab.
+    Columns: those of ``COLUMNS``. Only ``image`` is required; a blank cell is an absent value, and other columns are ignored,
+    except one that looks like a misspelt known one. ``id`` defaults to the image's path as written. ``patient_id`` defaults to
+    the id, which makes every image its own patient: that is logged, because leakage between splits can then not be seen.
+    ``mask`` is a file, ``empty`` (annotated, no lesion) or blank (not annotated). ``boxes`` is ``x_min y_min x_max y_max label``
+    of each, separated by semicolons, ``empty`` or blank. ``observations`` is ``name=1; name=0; name=-1`` (present, absent,
+    uncertain). ``spacing_mm`` is one number or ``row x column``. Text stays text: '00123', 'NA' and 'null' are themselves.
+    UTF-8 with or without BOM, any line ending; comma, semicolon or tab.
 
     Args:
         path: the CSV.
@@ -173,7 +179,8 @@ def record_of(row: dict[str, str], base: Path, *, allow_outside: bool) -> Record
         spacing_mm=spacing_of(text("spacing_mm")),
         intensity_low=number_of("intensity_low", text("intensity_low")),
         intensity_high=number_of("intensity_high", text("intensity_high")),
-        boxes=row.get("boxes", ""),
+        boxes=boxes_of(row.get("boxes", "")),
+        observations=observations_of(row.get("observations", "")),
         view=row.get("view", ""),
         source=row.get("source", ""),
     )
@@ -188,8 +195,8 @@ def row_of(record: Record, base: Path, *, allow_outside: bool) -> list[str]:
     numbers = ["" if value is None else repr(float(value)) for value in (record.intensity_low, record.intensity_high)]
     spacing = "" if record.spacing_mm is None else "x".join(repr(float(value)) for value in record.spacing_mm)
     image = path_below(base, record.image, allow_outside=allow_outside)
-    known = [record.id, record.patient_id, image, record.label or "", mask, record.boxes, record.split or "", spacing]
-    return [*known, record.view, record.source, *numbers]
+    known = [record.id, record.patient_id, image, record.label or "", mask, boxes_text(record.boxes), record.split or "", spacing]
+    return [*known, record.view, record.source, *numbers, observations_text(record.observations)]
 
 
 def number_of(column: str, cell: str) -> float | None:

@@ -56,6 +56,22 @@ def split_by_patient(
     return [replace(record, split=split_of[record.patient_id]) for record in records]
 
 
+def hold_out_validation(
+    records: Sequence[Record], fraction: float, seed: int, *, healthy_class: str | None = "healthy"
+) -> list[Record]:
+    """The same records in the same order, a ``fraction`` of the train patients moved to val; 0 changes nothing.
+
+    Raises:
+        ConfigError, InputError: as :func:`split_by_patient`.
+    """
+    if fraction == 0:
+        return list(records)
+    training = [record for record in records if record.split == "train"]
+    divided = split_by_patient(training, (1 - fraction, fraction, 0), seed, healthy_class=healthy_class)
+    split_of = {record.id: record.split for record in divided}
+    return [replace(record, split=split_of.get(record.id, record.split)) for record in records]
+
+
 def spread(records: Sequence[Record], num: int) -> list[Record]:
     """At most ``num`` records, evenly spaced in the order of their ids, so over patients and classes alike; 0 = all."""
     if num <= 0 or len(records) <= num:

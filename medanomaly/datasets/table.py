@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from medanomaly.datasets.csv_rows import rows_of
 from medanomaly.datasets.manifest import Record, number_of
 from medanomaly.datasets.paths import resolve_inside
-from medanomaly.datasets.splits import split_by_patient
+from medanomaly.datasets.splits import hold_out_validation
 from medanomaly.errors import InputError
 
 
@@ -93,8 +93,4 @@ def table_records(
                 intensity_high=number_of(columns.intensity_high, high),
             )
         )
-    if val_fraction > 0:
-        training = [record for record in records if record.split == "train"]
-        divided = {record.id: record for record in split_by_patient(training, (1 - val_fraction, val_fraction, 0), seed)}
-        records = [replace(record, split=divided[record.id].split) if record.id in divided else record for record in records]
-    return records
+    return hold_out_validation(records, val_fraction, seed)

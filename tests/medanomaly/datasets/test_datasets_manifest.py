@@ -11,6 +11,7 @@ from datasets_builders import cohort
 
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest, write_manifest
 from medanomaly.errors import InputError
+from medanomaly.types import Box
 
 
 def table(folder: Path, text: str | bytes) -> Path:
@@ -170,7 +171,8 @@ def random_record(root: Path, index: int, rng: np.random.Generator) -> Record:
         spacing_mm=None if rng.integers(2) else (float(rng.uniform(0.01, 2)), float(rng.uniform(0.01, 2))),
         intensity_low=float(rng.normal()) if has_range else None,
         intensity_high=float(rng.normal() + 50) if has_range else None,
-        boxes=odd[rng.integers(len(odd))],
+        boxes=[None, (), (Box(x_min=0.1, y_min=1 / 3, x_max=7.0, y_max=9.0, label="Pleural effusion"),) * 2][rng.integers(3)],
+        observations=[(), (("Pleural Effusion", 1), ("No Finding", 0), ("a=b", -1))][rng.integers(2)],
         view=["", " lateral"][rng.integers(2)],
         source=odd[rng.integers(len(odd))],
     )
@@ -230,7 +232,15 @@ def test_the_fingerprint_ignores_order_and_place_and_sees_every_change(tmp_path:
     assert len(fingerprint) == 64
     assert manifest_fingerprint(here[::-1]) == fingerprint
     assert manifest_fingerprint(there) == fingerprint
-    changes = [{"split": "val"}, {"label": "x"}, {"patient_id": "x"}, {"id": "x"}, {"annotated_empty": True}, {"boxes": "1"}]
+    changes = [
+        {"split": "val"},
+        {"label": "x"},
+        {"patient_id": "x"},
+        {"id": "x"},
+        {"annotated_empty": True},
+        {"boxes": ()},
+        {"observations": (("a", 1),)},
+    ]
     changed = {manifest_fingerprint([replace(here[0], **change), *here[1:]]) for change in changes}  # type: ignore[arg-type]
     assert len(changed | {fingerprint}) == 1 + len(changes)
 
