@@ -7,20 +7,29 @@ from dataclasses import replace
 
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.diffusion.unet import NetworkConfig
-from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, MapConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, SamplerConfig
 from medanomaly.methods.experiment import Experiment
+from medanomaly.scoring.finish import MapConfig
 from medanomaly.training.config import TrainingConfig
+
+SMALL_NETWORK = NetworkConfig(channels=(32, 64, 64, 96), attention=(False, False, True, True))
+"""2.3 M parameters, for 64 x 64 on a CPU."""
+
+
+def phantom64_method() -> CfgDiffusionConfig:
+    """The method of the phantom preset."""
+    return CfgDiffusionConfig(
+        network=SMALL_NETWORK,
+        sampler=SamplerConfig(noise_level=500, num_steps=25, guidance_scale=3.0),
+        map=MapConfig(smooth_px=1.0),
+    )
 
 
 def phantom64_cfg() -> Experiment:
     """Chest phantoms at 64 x 64: 2.3 M parameters, 3,500 steps, under an hour on one core."""
     return Experiment(
         name="phantom64-cfg",
-        method=CfgDiffusionConfig(
-            network=NetworkConfig(channels=(32, 64, 64, 96), attention=(False, False, True, True)),
-            sampler=SamplerConfig(noise_level=500, num_steps=25, guidance_scale=3.0),
-            map=MapConfig(smooth_px=1.0),
-        ),
+        method=phantom64_method(),
         preprocess=PreprocessConfig(image_size=64),
         training=TrainingConfig(num_steps=3500, batch_size=16, learning_rate=3e-4, precision="bf16"),
     )
@@ -31,9 +40,9 @@ def gray64_cfg() -> Experiment:
 
     Level 300 and the 5 x 5 median were chosen on LGG validation slices (docs/results.md): 500 erases too much of a real image.
     """
-    phantom = phantom64_cfg()
     sampler = SamplerConfig(noise_level=300, num_steps=25, guidance_scale=3.0)
-    return replace(phantom, name="gray64-cfg", method=replace(phantom.method, sampler=sampler, map=MapConfig(median_px=5)))
+    method = replace(phantom64_method(), sampler=sampler, map=MapConfig(median_px=5))
+    return replace(phantom64_cfg(), name="gray64-cfg", method=method)
 
 
 def gray128_cfg() -> Experiment:

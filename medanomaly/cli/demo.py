@@ -20,7 +20,7 @@ from medanomaly.errors import InputError
 from medanomaly.evaluation.folder import read_evaluation
 from medanomaly.evaluation.present import sheet
 from medanomaly.evaluation.tables import as_markdown, comparison
-from medanomaly.presets import phantom64_cfg
+from medanomaly.presets import phantom64_cfg, phantom64_method
 from medanomaly.training.log import RunLog
 from medanomaly.views.curves import loss_figure
 
@@ -61,8 +61,9 @@ def demo(
         save_every=train_steps,
         precision="fp32",
     )
-    sampler = replace(preset.method.sampler, noise_level=100, num_steps=2)
-    short = replace(preset, training=training, method=replace(preset.method, sampler=sampler))
+    method = phantom64_method()
+    method = replace(method, sampler=replace(method.sampler, noise_level=100, num_steps=2))
+    short = replace(preset, training=training, method=method)
     run = out / "short-training"
     # A finished run would be continued, and no loss would be seen to fall.
     shutil.rmtree(run, ignore_errors=True)

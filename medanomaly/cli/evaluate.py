@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from baselines import FLOORS
 from medanomaly.cli.device import choose_device
+from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.cli.output import make_folder, refuse_existing
 from medanomaly.cli.parsing import run_function
 from medanomaly.datasets.dataset import ManifestDataset
@@ -22,7 +23,6 @@ from medanomaly.evaluation.measure import MeasureConfig
 from medanomaly.evaluation.study import study
 from medanomaly.evaluation.tables import as_markdown, comparison, same_images
 from medanomaly.files import sha256_of
-from medanomaly.methods import METHODS
 from medanomaly.methods.experiment import TrainedMethod, load_trained
 from medanomaly.training.log import environment
 from medanomaly.types import Sample
@@ -77,7 +77,7 @@ def evaluate(
     refuse_existing(out / "evaluation.json", overwrite=overwrite)
     changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale}
     changed = {name: value for name, value in changed.items() if value is not None}
-    trained = load_trained(resolve_checkpoint(checkpoint), METHODS, where, sampler=changed)
+    trained = load_trained(resolve_checkpoint(checkpoint), ALL_METHODS, where, sampler=changed)
     records = read_manifest(data, allow_outside=allow_outside)
     healthy = trained.experiment.method.target
     test, validation = samples_of(records, "test", trained, max_images), samples_of(records, "val", trained, max_val_images)
@@ -85,7 +85,8 @@ def evaluate(
         raise InputError("has no test rows", code="E_SPLIT", path=data, fix="fill the split column")
     refuse_seen(test.records, trained, data)
     make_folder(out)
-    methods = {"CFG diffusion": trained.method, **(FLOORS if floors else {})}
+    title_of_method = trained.experiment.method.title
+    methods = {title_of_method: trained.method, **(FLOORS if floors else {})}
     config = MeasureConfig(num_resamples=num_resamples)
 
     def watch(text: str, samples: Sequence[Sample]) -> Iterable[Sample]:
@@ -100,7 +101,7 @@ def evaluate(
             validation=validation,  # type: ignore[arg-type]
             healthy=healthy,
             # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
-            points=trained.operating_points if name == "CFG diffusion" and not changed else (),
+            points=trained.operating_points if name == title_of_method and not changed else (),
             config=config,
             batch_size=batch_size,
             device=where,

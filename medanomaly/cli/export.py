@@ -13,7 +13,7 @@ from medanomaly.errors import ConfigError
 from medanomaly.evaluation.folder import read_evaluation, write_text
 from medanomaly.evaluation.tables import as_markdown, comparison, same_images
 from medanomaly.files import sha256_of
-from medanomaly.methods.cfg_diffusion import CALIBRATION
+from medanomaly.scoring.finish import CALIBRATION
 
 RELEASED = "model.safetensors"
 
@@ -60,7 +60,7 @@ def card(
 ) -> str:
     """Model card in the order of Mitchell et al. 2019 (arXiv:1810.03993)."""
     experiment, provenance = header["experiment"], header["provenance"]
-    sampler, preprocess = experiment["method"]["sampler"], experiment["preprocess"]
+    preprocess = experiment["preprocess"]
     points = "\n".join(
         f"* {point['value']:.4g}: {point['criterion']}"
         + (f" {point['target']:g}" if point["target"] is not None else "")
@@ -78,8 +78,7 @@ def card(
 * Preset: {experiment["name"]}.
 * Method: {experiment["method"]["kind"]}, classes {", ".join(experiment["method"]["classes"])}, translated to {experiment["method"]["target"]}.
 * Network: {num_parameters / 1e6:.2f} M parameters, {preprocess["channels"]} channel(s), {preprocess["image_size"]} x {preprocess["image_size"]} px.
-* Sampling: encode to level {sampler["noise_level"]} in {sampler["num_steps"]} steps, guidance scale {sampler["guidance_scale"]:g}.
-* Map: {", ".join(f"{key} {value}" for key, value in experiment["method"]["map"].items())}.
+{sampling(experiment["method"])}* Map: {", ".join(f"{key} {value}" for key, value in experiment["method"]["map"].items())}.
 * File: float16 safetensors, SHA-256 `{sha256}`.
 * Licence: {provenance.get("licence") or "not stated"}
 
@@ -112,6 +111,16 @@ lesions smaller than a few pixels at that size. A generative model may reproduce
 
 Open questions that a person must answer before any use beyond research: clinical role, qualification of annotators, sample size, ethics.
 """
+
+
+def sampling(method: dict[str, Any]) -> str:
+    """One line on the sampler; nothing for a method without one."""
+    settings = method.get("sampler")
+    return (
+        f"* Sampling: {', '.join(f'{key} {value}' for key, value in settings.items() if value is not None)}.\n"
+        if settings
+        else ""
+    )
 
 
 def main(arguments: Sequence[str]) -> int:

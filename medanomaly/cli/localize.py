@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from medanomaly.cli.device import choose_device
 from medanomaly.cli.evaluate import resolve_checkpoint
+from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.cli.output import make_folder
 from medanomaly.cli.parsing import run_function
 from medanomaly.config import to_dict
@@ -23,7 +24,6 @@ from medanomaly.errors import ConfigError, InputError, Preempted
 from medanomaly.evaluation.bulk import BulkSettings, localize_all
 from medanomaly.files import sha256_of, write_json
 from medanomaly.io.options import ReadOptions
-from medanomaly.methods import METHODS
 from medanomaly.methods.experiment import load_trained
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, OperatingPoint
 from medanomaly.training.log import environment
@@ -78,7 +78,7 @@ def localize(
     path = resolve_checkpoint(checkpoint)
     if frame is not None and frame < 0:
         raise ConfigError(f"frame must be 0 or more, got {frame}", code="E_CONFIG")
-    trained = load_trained(path, METHODS, where, sampler=changed)
+    trained = load_trained(path, ALL_METHODS, where, sampler=changed)
     records = records_of(source, allow_outside)
     # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
     points = () if changed else trained.operating_points

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from medanomaly.checkpoint import save_checkpoint
 from medanomaly.cli.device import choose_device
+from medanomaly.cli.methods import ALL_PRESETS
 from medanomaly.cli.parsing import parsed, parser
 from medanomaly.datasets.check import check_manifest
 from medanomaly.datasets.dataset import ManifestDataset, to_batch
@@ -27,9 +28,8 @@ from medanomaly.evaluation.calibrate import healthy_calibration
 from medanomaly.evaluation.operating_points import choose_operating_points
 from medanomaly.evaluation.predict import predict
 from medanomaly.files import sha256_of, write_json
-from medanomaly.methods.cfg_diffusion import CALIBRATION
 from medanomaly.methods.experiment import Experiment
-from medanomaly.presets import PRESETS
+from medanomaly.scoring.finish import calibration_tensors
 from medanomaly.training.batches import training_batches
 from medanomaly.training.log import environment
 from medanomaly.training.loop import fit, refuse_other_run
@@ -48,17 +48,17 @@ def main(arguments: Sequence[str]) -> int:
     # The preset decides which options there are, so it has to be the first word.
     name = arguments[0] if arguments and not arguments[0].startswith("-") else None
     wants_help = any(word in ("-h", "--help") for word in arguments)
-    if name not in PRESETS:
-        listing = "\n".join(f"  {key:15s} {(make.__doc__ or '').splitlines()[0]}" for key, make in PRESETS.items())
+    if name not in ALL_PRESETS:
+        listing = "\n".join(f"  {key:15s} {(make.__doc__ or '').splitlines()[0]}" for key, make in ALL_PRESETS.items())
         if wants_help:
             print(f"usage: medanomaly train PRESET --data MANIFEST --out FOLDER [options]\n\npresets:\n{listing}\n")
             print("`medanomaly train PRESET --help` lists every option of a preset with its default.")
             return 0
-        near = difflib.get_close_matches(name or "", PRESETS, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"write one of {', '.join(PRESETS)} after `medanomaly train`"
+        near = difflib.get_close_matches(name or "", ALL_PRESETS, n=1)
+        advice = f"did you mean {near[0]}?" if near else f"write one of {', '.join(ALL_PRESETS)} after `medanomaly train`"
         raise ConfigError(f"unknown preset {name!a}" if name else "no preset was named", code="E_USAGE", fix=advice)
-    preset = PRESETS[name]()
-    made = parser(f"medanomaly train {name}", (PRESETS[name].__doc__ or "").strip(), "--data MANIFEST --out FOLDER [options]")
+    preset = ALL_PRESETS[name]()
+    made = parser(f"medanomaly train {name}", (ALL_PRESETS[name].__doc__ or "").strip(), "--data MANIFEST --out FOLDER [options]")
     made.add_argument("--data", type=Path, required=True, help="manifest CSV with train and val rows")
     made.add_argument("--out", type=Path, required=True, help="run folder; an interrupted run in it is continued")
     made.add_argument("--allow_outside", type=bool, default=False, help="the manifest may name files outside of its own folder")
@@ -120,10 +120,14 @@ def train(
             fix="add such images, or choose another method.target",
         )
     classes = experiment.method.classes
+    trained = {
+        name: [record for record in chosen if record.label in experiment.method.trained_classes]
+        for name, chosen in splits.items()
+    }
     preprocess, training = experiment.preprocess, experiment.training
-    pixel_bytes = len(splits["train"]) * preprocess.channels * preprocess.image_size**2 * 4
-    samples = ManifestDataset(splits["train"], preprocess, classes, cached=pixel_bytes < CACHE_BYTES)
-    validation = ManifestDataset(splits["val"], preprocess, classes)
+    pixel_bytes = len(trained["train"]) * preprocess.channels * preprocess.image_size**2 * 4
+    samples = ManifestDataset(trained["train"], preprocess, classes, cached=pixel_bytes < CACHE_BYTES)
+    validation = ManifestDataset(trained["val"], preprocess, classes)
     if training.precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         print("warning: this processor emulates bf16, slowly: --training.precision fp32 is faster here", file=sys.stderr)
     recipe = experiment.method.recipe(image_channels=preprocess.channels, training=training, device=device)
@@ -169,8 +173,7 @@ def train(
         chosen = [record for record in chosen if record not in calibrating]
         healthy = ManifestDataset(calibrating, preprocess, classes)
         calibration = healthy_calibration(method, progress(healthy, "calibrating on healthy images", quiet), device=device)
-        count = torch.tensor(calibration.num_images, dtype=torch.int64)
-        weights |= dict(zip(CALIBRATION, (calibration.mean, calibration.std, count), strict=True))
+        weights |= calibration_tensors(calibration)
         method = experiment.method.restore(weights, image_channels=preprocess.channels, device=device, source=str(out))
     remaining = ManifestDataset(chosen, preprocess, classes)
     found = predict(method, progress(remaining, "choosing operating points", quiet), batch_size=16, device=device)

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
+from medanomaly.methods.experiment import MethodConfig
 
-METHODS: dict[str, type[CfgDiffusionConfig]] = {CfgDiffusionConfig.kind: CfgDiffusionConfig}
+METHODS: dict[str, type[MethodConfig]] = {CfgDiffusionConfig.kind: CfgDiffusionConfig}

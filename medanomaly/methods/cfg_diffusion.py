@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,13 +17,10 @@ from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.methods.recipe import DiffusionTrainer
 from medanomaly.rng import stable_hash
 from medanomaly.scoring.calibration import HealthyCalibration
-from medanomaly.scoring.image_score import image_score
-from medanomaly.scoring.maps import difference_map, median, smooth
+from medanomaly.scoring.finish import MapConfig, calibration_of, finish, without_calibration
+from medanomaly.scoring.maps import difference_map
 from medanomaly.training.config import TrainingConfig
 from medanomaly.types import AnomalyMethod, AnomalyResult, EpsFn, WalkObserver
-
-CALIBRATION = ("calibration.mean", "calibration.std", "calibration.num_images")
-"""Tensors of a healthy calibration beside the weights of a checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,37 +54,11 @@ class SamplerConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapConfig:
-    """From two images to a map and a score."""
-
-    subtract_round_trip: bool = False
-    """Subtract what encode and decode with the null class change by themselves (one more decode)."""
-    median_px: int = 0
-    """Side of a median filter on the map in model px, odd; 0 = none."""
-    smooth_px: float = 0.0
-    """Sigma of a Gaussian on the map in model px; 0 = none."""
-    healthy_z: bool = False
-    """Give the map in deviations above the mean of healthy validation maps, pixel by pixel; the calibration is made after training."""
-    image_score: Literal["top1", "mean", "max"] = "top1"
-    """Image score: mean of the top 1 % of the map, its mean, or its maximum."""
-
-    @property
-    def unit(self) -> str:
-        """What the map's numbers are, for colour bars."""
-        return "deviations above the healthy mean" if self.healthy_z else "|x - pseudo-healthy|, model units"
-
-    def __post_init__(self) -> None:
-        if self.median_px < 0 or (self.median_px and self.median_px % 2 == 0):
-            raise ConfigError(f"map.median_px must be 0 or odd, got {self.median_px}", code="E_CONFIG")
-        if not 0 <= self.smooth_px < math.inf:
-            raise ConfigError(f"map.smooth_px must be finite and not negative, got {self.smooth_px}", code="E_CONFIG")
-
-
-@dataclass(frozen=True, kw_only=True)
 class CfgDiffusionConfig:
     """Classifier-free-guidance diffusion between named classes."""
 
     kind: ClassVar[str] = "cfg_diffusion"
+    title: ClassVar[str] = "CFG diffusion"
 
     classes: tuple[str, ...] = ("healthy", "diseased")
     """Names of the classes in the order of the embedding's rows."""
@@ -117,6 +87,16 @@ class CfgDiffusionConfig:
                 f"sampler.noise_level must be at most schedule.num_levels={self.schedule.num_levels}", code="E_CONFIG"
             )
 
+    @property
+    def size_multiple(self) -> int:
+        """Image sides must be multiples of this."""
+        return self.network.size_multiple
+
+    @property
+    def trained_classes(self) -> tuple[str, ...]:
+        """All of them."""
+        return self.classes
+
     def recipe(self, *, image_channels: int, training: TrainingConfig, device: torch.device) -> CfgDiffusionRecipe:
         """A fresh training of this method, its weights drawn from ``training.seed``."""
         return CfgDiffusionRecipe(self, image_channels=image_channels, training=training, device=device)
@@ -124,20 +104,10 @@ class CfgDiffusionConfig:
     def restore(self, weights: dict[str, Tensor], *, image_channels: int, device: torch.device, source: str) -> CfgDiffusion:
         """The method with trained weights (as its recipe's ``weights()`` gave them)."""
         denoiser = Denoiser(self.network, image_channels=image_channels, classes=self.classes)
-        load_weights(denoiser, {name: value for name, value in weights.items() if name not in CALIBRATION}, source)
-        calibration = None
-        if self.map.healthy_z:
-            if not weights.keys() >= set(CALIBRATION):
-                raise ConfigError(
-                    f"{source} holds no healthy calibration, which map.healthy_z needs",
-                    code="E_CALIBRATION",
-                    fix="run its `medanomaly train` command again with --method.map.healthy_z true: only the calibration is made",
-                )
-            mean, std, count = (weights[name] for name in CALIBRATION)
-            calibration = HealthyCalibration(mean=mean, std=std, num_images=int(count))
+        load_weights(denoiser, without_calibration(weights), source)
         # Channels last: the same numbers to 3e-6, a sixth less time on a CPU.
         denoiser = denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return CfgDiffusion(self, denoiser.eval(), calibration)
+        return CfgDiffusion(self, denoiser.eval(), calibration_of(weights, self.map, source))
 
 
 class CfgDiffusion:
@@ -188,15 +158,8 @@ class CfgDiffusion:
         if settings.subtract_round_trip:
             unguided = self.decode(latent, condition(self.denoiser, None, self.schedule))
             anomaly_map = (anomaly_map - difference_map(x, unguided)).clamp(min=0)
-        if settings.median_px:
-            anomaly_map = median(anomaly_map, settings.median_px)
-        if settings.smooth_px:
-            anomaly_map = smooth(anomaly_map, settings.smooth_px)
-        if self.calibration is not None:
-            anomaly_map = self.calibration.z_map(anomaly_map)
-        return AnomalyResult(
-            anomaly_map=anomaly_map, score=image_score(anomaly_map, settings.image_score), pseudo_healthy=pseudo_healthy
-        )
+        anomaly_map, score = finish(anomaly_map, settings, self.calibration)
+        return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy)
 
     def _check(self, x: Tensor) -> None:
         channels, multiple = self.denoiser.image_channels, self.config.network.size_multiple

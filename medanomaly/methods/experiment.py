@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -14,12 +14,49 @@ from medanomaly.checkpoint import load_checkpoint
 from medanomaly.config import from_dict, to_dict
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.errors import CheckpointError, ConfigError
-from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
+from medanomaly.scoring.finish import MapConfig
 from medanomaly.scoring.operating_point import OperatingPoint
 from medanomaly.training.config import TrainingConfig
-from medanomaly.types import AnomalyMethod
+from medanomaly.types import AnomalyMethod, Recipe
 
-MethodTable = Mapping[str, type[CfgDiffusionConfig]]
+
+class MethodConfig(Protocol):
+    """A frozen dataclass that holds all settings of a method and makes it: fresh for training, or from weights."""
+
+    kind: ClassVar[str]
+    """Name in checkpoints."""
+    title: ClassVar[str]
+    """Name in tables."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order in which labels are numbered."""
+
+    @property
+    def target(self) -> str:
+        """The class without disease, by name."""
+
+    @property
+    def trained_classes(self) -> tuple[str, ...]:
+        """Classes whose images it is trained on."""
+
+    @property
+    def map(self) -> MapConfig:
+        """From its raw map to the one that is compared."""
+
+    @property
+    def size_multiple(self) -> int:
+        """Image sides must be multiples of this."""
+
+    def recipe(self, *, image_channels: int, training: TrainingConfig, device: torch.device) -> Recipe:
+        """A fresh training, its weights drawn from ``training.seed``."""
+
+    def restore(self, weights: dict[str, Tensor], *, image_channels: int, device: torch.device, source: str) -> AnomalyMethod:
+        """The method with weights as its recipe's ``weights()`` gave them; ``source`` is named in errors."""
+
+
+MethodTable = Mapping[str, type[MethodConfig]]
+"""Config classes by their kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +65,12 @@ class Experiment:
 
     name: str
     """Preset it started from."""
-    method: CfgDiffusionConfig
+    method: MethodConfig
     preprocess: PreprocessConfig
     training: TrainingConfig
 
     def __post_init__(self) -> None:
-        multiple = self.method.network.size_multiple
+        multiple = self.method.size_multiple
         if self.preprocess.image_size % multiple:
             raise ConfigError(
                 f"preprocess.image_size must be a multiple of {multiple} for this network, got {self.preprocess.image_size}",
@@ -94,6 +131,10 @@ def load_trained(
         raise CheckpointError(f"has an unusable header ({error})", code="E_CKPT_FORMAT", path=path) from error
     if sampler:
         method = to_dict(experiment.method)
+        if "sampler" not in method:
+            raise ConfigError(
+                f"{experiment.method.title} has no sampler, so no {', '.join(sampler)}", code="E_CONFIG", fix="leave these out"
+            )
         method["sampler"] |= dict(sampler)
         experiment = Experiment.from_dict(experiment.to_dict() | {"method": {"kind": experiment.method.kind, **method}}, methods)
     restored = experiment.method.restore(

@@ -2,40 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel
 
 from medanomaly.diffusion.loss import diffusion_loss
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.diffusion.unet import Denoiser
+from medanomaly.training.average import averaged, weights_of
 from medanomaly.training.config import TrainingConfig, learning_rate
+from medanomaly.training.optimise import adamw, guarded_step
 from medanomaly.types import Batch
-
-AverageFn = Callable[[Sequence[Tensor], Sequence[Tensor], Tensor | int], None]
-"""(averages, current values, updates so far): changes the averages in place."""
-
-
-def moving_average(decay: float) -> AverageFn:
-    """Exponential moving average whose decay rises as min(decay, (1 + n) / (10 + n)) with the n-th update.
-
-    The ramp forgets the random start: at a constant decay of 0.999, 3 % of it would be left after 3,500 steps.
-    """
-
-    @torch.no_grad()
-    def update(averages: Sequence[Tensor], current: Sequence[Tensor], num_averaged: Tensor | int) -> None:
-        count = int(num_averaged)
-        weight = 1 - min(decay, (1 + count) / (10 + count))
-        for average, value in zip(averages, current, strict=True):
-            if average.is_floating_point():
-                average.lerp_(value, weight)
-            else:
-                average.copy_(value)
-
-    return update
 
 
 class DiffusionTrainer:
@@ -52,17 +30,14 @@ class DiffusionTrainer:
         device: torch.device,
     ) -> None:
         self.denoiser = denoiser.to(device)
-        self.average = AveragedModel(self.denoiser, multi_avg_fn=moving_average(training.ema_decay), use_buffers=True)
-        self.average.requires_grad_(False)
+        self.average = averaged(self.denoiser, training.ema_decay)
         self.schedule = schedule
         self.training = training
         self.p_uncond = p_uncond
         self.bound_weight = bound_weight
         self.device = device
         self.num_steps_done = 0
-        self.optimizer = torch.optim.AdamW(
-            self.denoiser.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay
-        )
+        self.optimizer = adamw(self.denoiser.parameters(), training)
 
     def loss(self, denoiser: Denoiser, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Training loss of a batch: levels and noise drawn, labels dropped with probability p_uncond (arXiv:2207.12598, alg. 1)."""
@@ -94,22 +69,12 @@ class DiffusionTrainer:
         self.denoiser.train()
         self.denoiser.dropout_generator = generator
         rate = learning_rate(self.num_steps_done, self.training)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
         terms = self.loss(self.denoiser, batch, generator)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
-        limit = self.training.grad_clip or float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.denoiser.parameters(), limit)
+        done = guarded_step(terms["loss"], self.optimizer, rate=rate, grad_clip=self.training.grad_clip)
         self.num_steps_done += 1
-        values = {name: float(value.detach()) for name, value in terms.items()}
-        values |= {"grad_norm": float(norm), "learning_rate": rate, "skipped": 0.0}
-        if not (torch.isfinite(terms["loss"]) and torch.isfinite(norm)):
-            self.optimizer.zero_grad(set_to_none=True)
-            return values | {"skipped": 1.0}
-        self.optimizer.step()
-        self.average.update_parameters(self.denoiser)
-        return values
+        if not done["skipped"]:
+            self.average.update_parameters(self.denoiser)
+        return {name: float(value.detach()) for name, value in terms.items()} | done
 
     @torch.inference_mode()
     def validate(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
@@ -119,7 +84,7 @@ class DiffusionTrainer:
 
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights, copied."""
-        return {name: value.detach().cpu().clone() for name, value in self.average.module.state_dict().items()}
+        return weights_of(self.average)
 
     def state(self) -> dict[str, Any]:
         """Everything a bit-for-bit continuation needs."""

@@ -14,8 +14,9 @@ from medanomaly.checkpoint import save_checkpoint
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.diffusion.unet import Denoiser
 from medanomaly.methods import METHODS
-from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, MapConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, SamplerConfig
 from medanomaly.methods.experiment import Experiment, load_trained
+from medanomaly.scoring.finish import MapConfig
 from medanomaly.training.config import TrainingConfig
 from medanomaly.types import AnomalyMethod
 

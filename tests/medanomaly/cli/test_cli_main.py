@@ -56,7 +56,7 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 MISTAKES = [
     (["localise"], "did you mean localize?"),
     (["xyzzy"], "see medanomaly --help"),
-    (["data", "fantom"], "choose one of phantom, folder, table, check"),
+    (["data", "fantom"], "did you mean phantom?"),
     (["train", "phantom64"], "did you mean phantom64-cfg?"),
     (["train", "zzz"], "write one of phantom64-cfg, "),
     (["train", "--data", "a.csv"], "no preset was named"),

@@ -6,7 +6,8 @@ from toys import images, samples, tiny_config, tiny_method
 
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.calibrate import healthy_calibration
-from medanomaly.methods.cfg_diffusion import CALIBRATION, CfgDiffusion, CfgDiffusionConfig, MapConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig
+from medanomaly.scoring.finish import CALIBRATION, MapConfig
 
 CPU = torch.device("cpu")
 

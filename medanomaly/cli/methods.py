@@ -1,0 +1,13 @@
+"""Every method and preset there is: the core's and the baselines', put together here and handed to whoever needs the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from baselines import BASELINE_PRESETS, BASELINES
+from medanomaly.methods import METHODS
+from medanomaly.methods.experiment import Experiment, MethodConfig
+from medanomaly.presets import PRESETS
+
+ALL_METHODS: dict[str, type[MethodConfig]] = {**METHODS, **BASELINES}
+ALL_PRESETS: dict[str, Callable[[], Experiment]] = {**PRESETS, **BASELINE_PRESETS}
