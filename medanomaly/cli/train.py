@@ -20,7 +20,7 @@ from medanomaly.cli.device import choose_device
 from medanomaly.cli.methods import ALL_PRESETS
 from medanomaly.cli.parsing import parsed, parser
 from medanomaly.datasets.check import check_manifest
-from medanomaly.datasets.dataset import ManifestDataset, to_batch
+from medanomaly.datasets.dataset import ManifestDataset, refuse_unknown_labels, to_batch
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
 from medanomaly.datasets.splits import spread
 from medanomaly.errors import ConfigError, InputError
@@ -120,6 +120,7 @@ def train(
             fix="add such images, or choose another method.target",
         )
     classes = experiment.method.classes
+    refuse_unknown_labels([*splits["train"], *splits["val"]], classes)
     trained = {
         name: [record for record in chosen if record.label in experiment.method.trained_classes]
         for name, chosen in splits.items()
