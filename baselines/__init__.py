@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
+from baselines.autoencoder import AutoencoderConfig
 from baselines.blur_residual import BlurResidual
 from baselines.brightness import Brightness
-from medanomaly.methods.experiment import Experiment, MethodConfig
+from baselines.classifier_ddim import ClassifierDdimConfig
+from baselines.fixed_point_gan import FixedPointGanConfig
+from baselines.noise_start import NoiseStartConfig
+from baselines.presets import BASELINE_PRESETS
+from medanomaly.methods.experiment import MethodConfig
 from medanomaly.types import AnomalyMethod
 
 FLOORS: dict[str, AnomalyMethod] = {"brightness": Brightness(), "blur residual": BlurResidual()}
 """Methods that learn nothing, by their name in tables."""
-BASELINES: dict[str, type[MethodConfig]] = {}
+BASELINES: dict[str, type[MethodConfig]] = {
+    config.kind: config for config in (AutoencoderConfig, NoiseStartConfig, ClassifierDdimConfig, FixedPointGanConfig)
+}
 """Config classes of the trained baselines by the kind their checkpoints carry."""
-BASELINE_PRESETS: dict[str, Callable[[], Experiment]] = {}
-"""Experiments with baselines that can be named on the command line."""
+
+__all__ = ["BASELINES", "BASELINE_PRESETS", "FLOORS"]

@@ -15,6 +15,16 @@ from medanomaly.training.config import TrainingConfig
 SMALL_NETWORK = NetworkConfig(channels=(32, 64, 64, 96), attention=(False, False, True, True))
 """2.3 M parameters, for 64 x 64 on a CPU."""
 
+SEED_NETWORK = NetworkConfig(
+    channels=(128, 128, 256, 256, 512, 512),
+    attention=(False, False, False, False, True, False),
+    num_res_blocks=2,
+    head_channels=512,
+    norm_groups=32,
+    dropout=0.1,
+)
+"""The seed's network at 256 x 256: base 128, multipliers 1 1 2 2 4 4, attention at 16; 114 M parameters."""
+
 
 def phantom64_method() -> CfgDiffusionConfig:
     """The method of the phantom preset."""
@@ -43,6 +53,25 @@ def gray64_cfg() -> Experiment:
     sampler = SamplerConfig(noise_level=300, num_steps=25, guidance_scale=3.0)
     method = replace(phantom64_method(), sampler=sampler, map=MapConfig(median_px=5))
     return replace(phantom64_cfg(), name="gray64-cfg", method=method)
+
+
+def rgb64_cfg() -> Experiment:
+    """Any colour images at 64 x 64, the network of gray64-cfg with three channels: for a CPU.
+
+    The sampler is that of gray64-cfg. The map is a sum over red, green and blue, so its thresholds are about three times as large.
+    """
+    gray = gray64_cfg()
+    return replace(gray, name="rgb64-cfg", preprocess=replace(gray.preprocess, channels=3))
+
+
+def mri4x64_cfg() -> Experiment:
+    """Four MRI sequences a slice at 64 x 64, as arrays (4, H, W): the network of gray64-cfg with four channels, for a CPU.
+
+    Each sequence is scaled by its own percentiles, or all by the manifest's intensity columns, e.g. 0 and 1 where a volume was
+    normalised before it was cut. The map is a sum over the four.
+    """
+    gray = gray64_cfg()
+    return replace(gray, name="mri4x64-cfg", preprocess=replace(gray.preprocess, channels=4))
 
 
 def gray128_cfg() -> Experiment:
@@ -75,14 +104,7 @@ def cxr256_cfg() -> Experiment:
     return Experiment(
         name="cxr256-cfg",
         method=CfgDiffusionConfig(
-            network=NetworkConfig(
-                channels=(128, 128, 256, 256, 512, 512),
-                attention=(False, False, False, False, True, False),
-                num_res_blocks=2,
-                head_channels=512,
-                norm_groups=32,
-                dropout=0.1,
-            ),
+            network=SEED_NETWORK,
             sampler=SamplerConfig(noise_level=500, num_steps=500, guidance_scale=5.0),
         ),
         preprocess=PreprocessConfig(image_size=256),
@@ -103,6 +125,8 @@ def cxr256_cfg() -> Experiment:
 PRESETS: dict[str, Callable[[], Experiment]] = {
     "phantom64-cfg": phantom64_cfg,
     "gray64-cfg": gray64_cfg,
+    "rgb64-cfg": rgb64_cfg,
+    "mri4x64-cfg": mri4x64_cfg,
     "gray128-cfg": gray128_cfg,
     "cxr256-cfg": cxr256_cfg,
 }

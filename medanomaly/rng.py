@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -24,3 +26,20 @@ def generator(seed: int, purpose: str, *key: object, device: str | torch.device 
 def numpy_generator(seed: int, purpose: str, *key: object) -> np.random.Generator:
     """NumPy's counterpart of :func:`generator`."""
     return np.random.default_rng(stable_hash(seed, purpose, *key))
+
+
+@contextlib.contextmanager
+def initial_weights(seed: int, purpose: str = "weights") -> Iterator[None]:
+    """Inside the block, layers that are made draw their weights from ``seed``; outside, no trace is left.
+
+    PyTorch initialises layers from its global generator only, so that one is seeded, in a fork.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stable_hash(seed, purpose))
+        yield
+
+
+def image_generator(seed: int, purpose: str, image: torch.Tensor) -> torch.Generator:
+    """Generator for one image, keyed by its values: the same image gets the same draws whatever else is in its batch."""
+    digest = hashlib.blake2b(image.detach().cpu().to(torch.float32).contiguous().numpy().tobytes(), digest_size=16).hexdigest()
+    return generator(seed, purpose, digest)

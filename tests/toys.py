@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.diffusion.unet import Denoiser, NetworkConfig
 from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig, SamplerConfig
+from medanomaly.methods.experiment import MethodConfig
+from medanomaly.training.config import TrainingConfig
 from medanomaly.types import EpsFn, Geometry, Sample
 
 TINY = NetworkConfig(channels=(16, 16), attention=(False, True), head_channels=16, norm_groups=8)
@@ -97,9 +99,19 @@ def tiny_method(config: CfgDiffusionConfig | None = None) -> CfgDiffusion:
     return config.restore(weights, image_channels=1, device=torch.device("cpu"), source="toys")
 
 
-def images(count: int, *, seed: int = 0, side: int = SIDE) -> Tensor:
-    """(count, 1, side, side) uniform in [-1, 1]."""
-    return 2 * torch.rand((count, 1, side, side), generator=torch.Generator().manual_seed(seed)) - 1
+def random_weights(config: MethodConfig, *, image_channels: int = 1, seed: int = 0) -> dict[str, Tensor]:
+    """Weights of any method, every one drawn anew: as a fresh training starts, many networks predict exactly nothing."""
+    recipe = config.recipe(image_channels=image_channels, training=TrainingConfig(), device=torch.device("cpu"))
+    draws = torch.Generator().manual_seed(seed)
+    return {
+        name: 0.1 * torch.randn(value.shape, generator=draws) if value.is_floating_point() else value
+        for name, value in recipe.weights().items()
+    }
+
+
+def images(count: int, *, seed: int = 0, side: int = SIDE, channels: int = 1) -> Tensor:
+    """(count, channels, side, side) uniform in [-1, 1]."""
+    return 2 * torch.rand((count, channels, side, side), generator=torch.Generator().manual_seed(seed)) - 1
 
 
 def samples(count: int, *, seed: int = 0, side: int = SIDE, labels: Sequence[str] = ("healthy", "diseased")) -> list[Sample]:

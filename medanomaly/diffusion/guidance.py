@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.diffusion.walk import predicted_clean
 from medanomaly.types import EpsFn
+
+LogProbFn = Callable[[Tensor, int], Tensor]
+"""(x_t (B, C, H, W), t in 0..T) -> (B,) log-probability of a class."""
 
 
 def classifier_free(eps_class: EpsFn, eps_null: EpsFn, guidance_scale: float) -> EpsFn:
@@ -24,6 +29,25 @@ def classifier_free(eps_class: EpsFn, eps_null: EpsFn, guidance_scale: float) ->
         return eps + guidance_scale * (eps_class(x_t, t) - eps)
 
     return eps_fn
+
+
+def classifier_guided(eps_fn: EpsFn, log_prob: LogProbFn, scale: float, schedule: NoiseSchedule) -> EpsFn:
+    """Classifier guidance (Dhariwal & Nichol 2021, arXiv:2105.05233, alg. 2): eps - sqrt(1 - alpha_bar_t) s grad log p(class | x_t, t).
+
+    Args:
+        eps_fn: unconditional predictor.
+        log_prob: (x_t, t) -> (B,) log-probability of the target class; must be differentiable in x_t and treat images alone.
+        scale: s; 0 = unguided, 100 in Wolleb et al. 2022 (arXiv:2203.04306).
+        schedule: signal power by level.
+    """
+
+    def guided(x_t: Tensor, t: int) -> Tensor:
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(log_prob(x, t).sum(), x)
+        return eps_fn(x_t, t) - schedule.noise(t) * scale * gradient
+
+    return guided
 
 
 def within_levels(guided: EpsFn, plain: EpsFn, interval: tuple[int, int]) -> EpsFn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,9 +13,17 @@ from medanomaly.diffusion.guidance import classifier_free, dynamic_thresholding,
 from medanomaly.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition
 from medanomaly.diffusion.walk import ddim_walk
-from medanomaly.errors import CheckpointError, ConfigError
+from medanomaly.errors import ConfigError
+from medanomaly.methods.checks import (
+    check_classes,
+    check_input,
+    check_level,
+    check_steps,
+    refuse_other_classes,
+    uncalibrated,
+)
 from medanomaly.methods.recipe import DiffusionTrainer
-from medanomaly.rng import stable_hash
+from medanomaly.rng import initial_weights
 from medanomaly.scoring.calibration import HealthyCalibration
 from medanomaly.scoring.finish import MapConfig, calibration_of, finish, without_calibration
 from medanomaly.scoring.maps import difference_map
@@ -39,10 +47,7 @@ class SamplerConfig:
     """Quantile of |x_0| for dynamic thresholding of the guided half, e.g. 0.995; None = off."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.num_steps <= self.noise_level:
-            raise ConfigError(
-                f"sampler.num_steps must be in 1..noise_level={self.noise_level}, got {self.num_steps}", code="E_CONFIG"
-            )
+        check_steps(self.noise_level, self.num_steps)
         if not 0 <= self.guidance_scale <= 50:
             raise ConfigError(f"sampler.guidance_scale must be in 0..50, got {self.guidance_scale}", code="E_CONFIG")
         if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1]:
@@ -74,18 +79,10 @@ class CfgDiffusionConfig:
     map: MapConfig = MapConfig()
 
     def __post_init__(self) -> None:
-        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
-            raise ConfigError(f"method.classes must be two or more different names, got {self.classes}", code="E_CONFIG")
-        if self.target not in self.classes:
-            raise ConfigError(
-                f"method.target {self.target!r} is not one of method.classes {', '.join(self.classes)}", code="E_CLASS"
-            )
+        check_classes(self.classes, self.target)
         if not 0 <= self.p_uncond <= 1:
             raise ConfigError(f"method.p_uncond must be in [0, 1], got {self.p_uncond}", code="E_CONFIG")
-        if self.sampler.noise_level > self.schedule.num_levels:
-            raise ConfigError(
-                f"sampler.noise_level must be at most schedule.num_levels={self.schedule.num_levels}", code="E_CONFIG"
-            )
+        check_level(self.sampler.noise_level, self.schedule.num_levels)
 
     @property
     def size_multiple(self) -> int:
@@ -150,7 +147,7 @@ class CfgDiffusion:
     @torch.inference_mode()
     def localize(self, x: Tensor, observer: WalkObserver | None = None) -> AnomalyResult:
         """Map, score and pseudo-healthy twin of x (B, C, H, W) in [-1, 1]."""
-        self._check(x)
+        check_input(x, self.denoiser.image_channels, self.config.size_multiple)
         latent = self.encode(x, observer)
         pseudo_healthy = self.decode(latent, self.guided(), observer)
         anomaly_map = difference_map(x, pseudo_healthy)
@@ -161,13 +158,6 @@ class CfgDiffusion:
         anomaly_map, score = finish(anomaly_map, settings, self.calibration)
         return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy)
 
-    def _check(self, x: Tensor) -> None:
-        channels, multiple = self.denoiser.image_channels, self.config.network.size_multiple
-        if x.ndim != 4 or x.shape[1] != channels:
-            raise ValueError(f"x must be (B, {channels}, H, W), got {tuple(x.shape)}; add a batch axis with x[None]")
-        if x.shape[2] % multiple or x.shape[3] % multiple:
-            raise ValueError(f"x must have sides that are multiples of {multiple}, got {tuple(x.shape[2:])}; pad it first")
-
 
 class CfgDiffusionRecipe(DiffusionTrainer):
     """Training of the method: the shared diffusion step with this method's classes."""
@@ -176,9 +166,7 @@ class CfgDiffusionRecipe(DiffusionTrainer):
         self, config: CfgDiffusionConfig, *, image_channels: int, training: TrainingConfig, device: torch.device
     ) -> None:
         self.config, self.image_channels = config, image_channels
-        with torch.random.fork_rng(devices=[]):
-            # PyTorch initialises layers from its global generator only: seed it inside the fork, leave no trace outside.
-            torch.default_generator.manual_seed(stable_hash(training.seed, "weights"))
+        with initial_weights(training.seed):
             denoiser = Denoiser(config.network, image_channels=image_channels, classes=config.classes)
         super().__init__(
             denoiser,
@@ -191,8 +179,9 @@ class CfgDiffusionRecipe(DiffusionTrainer):
 
     def method(self) -> AnomalyMethod:
         """The method with the averaged weights; its maps are not calibrated."""
-        raw = replace(self.config, map=replace(self.config.map, healthy_z=False))
-        return raw.restore(self.weights(), image_channels=self.image_channels, device=self.device, source="this run")
+        return uncalibrated(self.config).restore(
+            self.weights(), image_channels=self.image_channels, device=self.device, source="this run"
+        )
 
     def state(self) -> dict[str, Any]:
         """As the trainer's, with the classes so that a continuation cannot swap them."""
@@ -204,10 +193,5 @@ class CfgDiffusionRecipe(DiffusionTrainer):
         Raises:
             CheckpointError: the state's classes are not this method's, in this order.
         """
-        if state["classes"] != list(self.config.classes):
-            raise CheckpointError(
-                f"the saved classes are {', '.join(state['classes'])}, the method's {', '.join(self.config.classes)}",
-                code="E_CONFIG_MISMATCH",
-                fix="use a new output folder",
-            )
+        refuse_other_classes(state["classes"], self.config.classes)
         super().load_state(state)

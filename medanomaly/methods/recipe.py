@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,14 @@ from medanomaly.training.average import averaged, weights_of
 from medanomaly.training.config import TrainingConfig, learning_rate
 from medanomaly.training.optimise import adamw, guarded_step
 from medanomaly.types import Batch
+
+NoiseFn = Callable[[Sequence[int], torch.Generator], Tensor]
+"""(shape (B, C, H, W), generator) -> noise of mean 0 and variance 1 at each pixel."""
+
+
+def gaussian_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Independent standard normal values."""
+    return torch.randn(tuple(shape), generator=generator)
 
 
 class DiffusionTrainer:
@@ -28,6 +37,7 @@ class DiffusionTrainer:
         p_uncond: float,
         bound_weight: float,
         device: torch.device,
+        noise: NoiseFn = gaussian_noise,
     ) -> None:
         self.denoiser = denoiser.to(device)
         self.average = averaged(self.denoiser, training.ema_decay)
@@ -35,6 +45,7 @@ class DiffusionTrainer:
         self.training = training
         self.p_uncond = p_uncond
         self.bound_weight = bound_weight
+        self.noise = noise
         self.device = device
         self.num_steps_done = 0
         self.optimizer = adamw(self.denoiser.parameters(), training)
@@ -43,7 +54,7 @@ class DiffusionTrainer:
         """Training loss of a batch: levels and noise drawn, labels dropped with probability p_uncond (arXiv:2207.12598, alg. 1)."""
         x_0 = batch.x.to(self.device)
         t = torch.randint(1, self.schedule.num_levels + 1, (len(x_0),), generator=generator)
-        eps = torch.randn(x_0.shape, generator=generator)
+        eps = self.noise(x_0.shape, generator)
         dropped = torch.rand(len(x_0), generator=generator) < self.p_uncond
         label = torch.where(dropped, denoiser.null_index, batch.label).to(self.device)
 
