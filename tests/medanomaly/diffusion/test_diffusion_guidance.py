@@ -2,7 +2,7 @@ import pytest
 import torch
 from toys import gaussian_eps, recorded
 
-from medanomaly.diffusion.guidance import classifier_free, dynamic_thresholding, within_levels
+from medanomaly.diffusion.guidance import classifier_free, classifier_guided, dynamic_thresholding, within_levels
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.diffusion.walk import predicted_clean
 
@@ -56,3 +56,27 @@ def test_thresholding_brings_each_image_into_range_by_its_own_quantile() -> None
     assert float(limit) > 1
     torch.testing.assert_close(clean[1], x_0[1].clamp(-limit, limit) / limit)
     assert float(clean.abs().max()) == pytest.approx(1)
+
+
+def test_classifier_guidance_is_the_score_of_the_tilted_gaussian() -> None:
+    # p(class | x_t) = exp(a x_t - ...) has the gradient a everywhere: guided noise is eps - sqrt(1 - ab) s a, at every level.
+    schedule, slope = NoiseSchedule.linear(), 0.7
+    guided = classifier_guided(lambda x, t: 2 * x, lambda x, t: slope * x.flatten(1).sum(dim=1), 5.0, schedule)
+    x = torch.linspace(-1, 1, 8, dtype=torch.float64).reshape(2, 1, 2, 2)
+    for t in (1, 300, 1000):
+        torch.testing.assert_close(guided(x, t), 2 * x - schedule.noise(t) * 5.0 * slope)
+
+
+def test_classifier_guidance_moves_uphill_and_leaves_no_graph() -> None:
+    schedule = NoiseSchedule.linear()
+
+    def log_prob(x: torch.Tensor, t: int) -> torch.Tensor:
+        return -((x - 3) ** 2).flatten(1).sum(dim=1)
+
+    x = torch.zeros(1, 1, 2, 2)
+    with torch.no_grad():
+        eps = classifier_guided(lambda x_t, t: torch.zeros_like(x_t), log_prob, 1.0, schedule)(x, 500)
+    # Less noise predicted = a brighter clean image, towards 3.
+    assert bool((eps < 0).all())
+    assert not eps.requires_grad
+    assert not x.requires_grad
