@@ -93,10 +93,8 @@ def test_a_step_trains_both_networks_and_names_both_losses() -> None:
     config = ClassifierDdimConfig(network=TINY, classifier=SMALL, sampler=GradientSamplerConfig(noise_level=400, num_steps=4))
     training = TrainingConfig(num_steps=4, warmup_steps=0, learning_rate=1e-3)
     recipe = config.recipe(image_channels=1, training=training, device=CPU)
-    before = {
-        name: value.clone()
-        for name, value in (*recipe.diffusion.denoiser.named_parameters(), *recipe.classifier.named_parameters())
-    }
+    networks = (recipe.diffusion.denoiser, recipe.classifier)
+    before = {name: value.clone() for network in networks for name, value in network.named_parameters()}
     values = recipe.step(Batch(x=images(4), label=torch.tensor([0, 1, 0, 1])), torch.Generator().manual_seed(0))
     assert values.keys() >= {"loss", "cross_entropy", "accuracy", "skipped"}
     after = {name: value for network in networks for name, value in network.named_parameters()}
