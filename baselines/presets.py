@@ -108,20 +108,23 @@ def cxr256_fpgan() -> Experiment:
 
 
 def small_fpgan(map_config: MapConfig) -> FixedPointGanConfig:
-    """0.2 M parameters, for 64 x 64 on a CPU; the critic's patches are 4 x 4."""
+    """0.4 M parameters, for 64 x 64 on a CPU; the critic has 4 x 4 patches, as the seed's has at 256 x 256.
+
+    A translator that learns with every second step of the critic, four times as fast as the seed's: a short training needs it.
+    """
     return FixedPointGanConfig(
-        base_channels=16, num_res_blocks=2, critic_channels=16, num_critic_layers=4, n_critic=2, map=map_config
+        base_channels=16, num_res_blocks=4, critic_channels=32, num_critic_layers=4, n_critic=2, map=map_config
     )
 
 
 def gray64_fpgan() -> Experiment:
-    """Fixed-Point GAN on any gray images at 64 x 64: for a CPU."""
+    """Fixed-Point GAN on any gray images at 64 x 64: 3,600 steps of the critic, half an hour of one busy core."""
     seed = gray64_cfg()
     training = replace(
         seed.training,
-        num_steps=6000,
+        num_steps=3600,
         batch_size=8,
-        learning_rate=1e-3,
+        learning_rate=4e-4,
         warmup_steps=0,
         decay="linear",
         ema_decay=0.999,

@@ -1,4 +1,4 @@
-"""Losses of Fixed-Point GAN (Siddiquee et al. 2019, arXiv:1908.06965) on the WGAN-GP objective (Gulrajani et al. 2017, arXiv:1704.00028)."""
+"""Losses of Fixed-Point GAN (Siddiquee et al. 2019, arXiv:1908.06965) on the objective of WGAN-GP (arXiv:1704.00028)."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class FixedPointGanConfig:
     @property
     def size_multiple(self) -> int:
         """Image sides must be multiples of this: the critic's halvings; two pixels are left for the instance norm."""
-        return max(2 * LOCALIZE_MULTIPLE, 2**self.num_critic_layers)
+        return max(2 * LOCALIZE_MULTIPLE, 1 << self.num_critic_layers)
 
     @property
     def trained_classes(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from medanomaly.datasets.public import PUBLIC_SETS
 from medanomaly.datasets.table import TableColumns, table_records
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.files import write_json
+from medanomaly.io.options import ReadOptions
 
 T = TypeVar("T")
 
@@ -109,16 +110,22 @@ def table(
     return say(records, out)
 
 
-def check(manifest: Path, deep: bool = False, healthy: str = "healthy", json_out: Path | None = None) -> int:
+def check(
+    manifest: Path, deep: bool = False, healthy: str = "healthy", channels: int | None = None, json_out: Path | None = None
+) -> int:
     """Refuse leakage, missing files, label and mask mismatches; exit code 4 if the manifest must not be used.
 
     Args:
         manifest: the CSV
         deep: also decode every image and mask
         healthy: name of the class without disease
+        channels: with deep: how many channels the model takes, 1 gray, 3 colour; default: whatever each file holds
         json_out: write the findings as JSON here
     """
-    report = check_manifest(read_manifest(manifest, allow_outside=True), deep, healthy_class=healthy)
+    if channels is not None and channels < 1:
+        raise ConfigError(f"channels must be at least 1, got {channels}", code="E_CONFIG")
+    options = ReadOptions(channels=channels)
+    report = check_manifest(read_manifest(manifest, allow_outside=True), deep, healthy_class=healthy, options=options)
     print(report)
     if json_out is not None:
         write_json(json_out, report.as_json())

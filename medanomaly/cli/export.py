@@ -78,7 +78,7 @@ def card(
 * Preset: {experiment["name"]}.
 * Method: {experiment["method"]["kind"]}, classes {", ".join(experiment["method"]["classes"])}, translated to {experiment["method"]["target"]}.
 * Network: {num_parameters / 1e6:.2f} M parameters, {preprocess["channels"]} channel(s), {preprocess["image_size"]} x {preprocess["image_size"]} px.
-{sampling(experiment["method"])}* Map: {", ".join(f"{key} {value}" for key, value in experiment["method"]["map"].items())}.
+{sampling(experiment["method"])}* Map: {", ".join(f"{key} {value}" for key, value in experiment["method"]["map"].items())}{summed(preprocess["channels"])}.
 * File: float16 safetensors, SHA-256 `{sha256}`.
 * Licence: {provenance.get("licence") or "not stated"}
 
@@ -121,6 +121,11 @@ def sampling(method: dict[str, Any]) -> str:
         if settings
         else ""
     )
+
+
+def summed(num_channels: int) -> str:
+    """What to know of a map, and of the thresholds on it, that is a sum over channels; "" for gray images."""
+    return "" if num_channels == 1 else f"; summed over {num_channels} channels, and so are the thresholds below"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from medanomaly.methods.experiment import load_trained
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, OperatingPoint
 from medanomaly.training.log import environment
 from medanomaly.training.preempt import stop_requested
+from medanomaly.views.shown import map_unit
 
 CRITERIA = {"dice": DICE, "healthy": HEALTHY_FPR}
 SCALE_OVER_THRESHOLD = 4.0
@@ -46,6 +48,7 @@ def localize(
     batch_size: int = 8,
     allow_color: bool = False,
     frame: int | None = None,
+    nan_to: float | None = None,
     allow_outside: bool = False,
     overwrite: bool = False,
     device: str = "auto",
@@ -65,6 +68,7 @@ def localize(
         batch_size: images a forward pass
         allow_color: turn colour images into luma for a gray model
         frame: which frame of files that hold several
+        nan_to: a value to put in place of NaN and infinity, in the file's units; without it such images are refused
         allow_outside: a manifest may name files outside of its own folder
         overwrite: redo a folder made with other settings
         device: auto, cpu, cuda, ...
@@ -78,6 +82,8 @@ def localize(
     path = resolve_checkpoint(checkpoint)
     if frame is not None and frame < 0:
         raise ConfigError(f"frame must be 0 or more, got {frame}", code="E_CONFIG")
+    if nan_to is not None and not math.isfinite(nan_to):
+        raise ConfigError(f"nan_to must be a finite number, got {nan_to}", code="E_CONFIG")
     trained = load_trained(path, ALL_METHODS, where, sampler=changed)
     records = records_of(source, allow_outside)
     # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
@@ -87,10 +93,12 @@ def localize(
     path = path / "model.safetensors" if path.is_dir() else path
     # No frame and frame 0 read the same of a file that has one; colour that was refused before changes no image that was done.
     content = {"weights": sha256_of(path), "experiment": trained.experiment.to_dict(), "threshold": value, "frame": frame or 0}
-    options = ReadOptions(channels=1 if trained.experiment.preprocess.channels == 1 else 3, allow_color=allow_color, frame=frame)
+    content |= {} if nan_to is None else {"nan_to": nan_to}
+    channels = trained.experiment.preprocess.channels
+    options = ReadOptions(channels=channels, allow_color=allow_color, frame=frame, nan_to=nan_to)
     settings = BulkSettings(
         threshold=value,
-        unit=trained.experiment.method.map.unit,
+        unit=map_unit(trained.experiment.method.map.unit, channels),
         scale_max=SCALE_OVER_THRESHOLD * value if value else 1.0,
         identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
         batch_size=batch_size,

@@ -14,6 +14,7 @@ from medanomaly.errors import EXIT_INTERNAL, EXIT_OK, MedanomalyError, ResourceE
 COMMANDS = {
     "demo": "make phantoms, train for a minute, localize phantoms and chest X-rays, write a report",
     "data": "phantom | folder | table | check: make or inspect a manifest",
+    "preprocess": "resize a data set once, before training: a folder tree or a manifest in, PNGs and annotations out",
     "train": "train a preset on a manifest",
     "localize": "heatmaps, masks and pseudo-healthy images of a file, a folder or a manifest",
     "evaluate": "numbers with intervals on a manifest's test split, beside the floors",

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from medanomaly.datasets.findings import CheckReport, Finding
 from medanomaly.datasets.manifest import Record
 from medanomaly.errors import InputError
 from medanomaly.files import sha256_of
+from medanomaly.io.integrity import check_integrity
 from medanomaly.io.reader import ReadOptions, read_image, read_mask
 
 MIN_TEST_PATIENTS = 20
@@ -28,14 +32,15 @@ def check_manifest(
     Warnings: W_DUPLICATE (the same bytes twice in one split), W_LABEL_CASE, W_ONE_CLASS (train has one class), W_NO_SPLIT,
     W_NO_VAL, W_N_TOO_SMALL (test: fewer than 20 patients, or fewer than 5 with disease), W_NO_MASK (diseased test images
     that nobody annotated), W_MASK_EMPTY (diseased and annotated as empty), W_NO_PATIENT (each image is its own patient),
-    W_CONSTANT.
+    W_CONSTANT, W_CHANNELS (images of several channels where ``options`` do not say how many the model takes).
 
     Args:
         records: the manifest.
-        deep: decode every image and mask as well. Adds the reader's own codes (E_TRUNCATED, E_MASK_SIZE, ...), lesion in the
-            masks of healthy images, empty masks of diseased ones, constant images.
+        deep: decode every image and mask as well, to the last byte. Adds the reader's own codes (E_TRUNCATED, E_MASK_SIZE,
+            E_GEOMETRY, E_CHECKSUM, ...), lesion in the masks of healthy images, empty masks of diseased ones, constant images,
+            and images with the same pixels in other bytes (E_DUPLICATE, E_LABEL_CONFLICT, W_DUPLICATE).
         healthy_class: name of the class without disease.
-        options: how images are read, for ``deep``; None = the reader's defaults.
+        options: how images are read, for ``deep``; None = with as many channels as each file holds.
     """
     absent = absent_files(records)
     findings = [
@@ -47,7 +52,7 @@ def check_manifest(
     ]
     if deep:
         readable = [record for record in records if not {record.image, record.mask} & absent.keys()]
-        findings += pixel_findings(readable, healthy_class, ReadOptions() if options is None else options)
+        findings += pixel_findings(readable, healthy_class, ReadOptions(channels=None) if options is None else options)
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
     for record in records:
         groups[record.split or "", record.label or ""].append(record.patient_id)
@@ -89,10 +94,15 @@ def duplicates(records: Sequence[Record]) -> list[Finding]:
     for group in same_size.values():
         for record in group if len(group) > 1 else ():
             same_bytes[sha256_of(record.image)].append(record)
+    return twins(same_bytes.values(), "bytes")
+
+
+def twins(groups: Iterable[Sequence[Record]], what: str) -> list[Finding]:
+    """Findings on groups of records that share their ``what``: in two splits, with two labels, or merely twice."""
     across: list[str] = []
     conflicting: list[str] = []
     repeated: list[str] = []
-    for group in same_bytes.values():
+    for group in groups:
         ids = [record.id for record in group]
         is_across = len({record.split for record in group} - {None}) > 1
         is_conflict = len({record.label for record in group} - {None}) > 1
@@ -100,11 +110,9 @@ def duplicates(records: Sequence[Record]) -> list[Finding]:
         conflicting += ids if is_conflict else []
         repeated += ids if len(ids) > 1 and not is_across and not is_conflict else []
     return [
-        *some("E_DUPLICATE", "images with the same bytes in more than one split", across, "keep one of each"),
-        *some(
-            "E_LABEL_CONFLICT", "images with the same bytes and different labels", conflicting, "find out which label is right"
-        ),
-        *some("W_DUPLICATE", "images with the same bytes as another", repeated, "keep one of each"),
+        *some("E_DUPLICATE", f"images with the same {what} in more than one split", across, "keep one of each"),
+        *some("E_LABEL_CONFLICT", f"images with the same {what} and different labels", conflicting, "find out which is right"),
+        *some("W_DUPLICATE", f"images with the same {what} as another", repeated, "keep one of each"),
     ]
 
 
@@ -154,14 +162,19 @@ def pixel_findings(records: Sequence[Record], healthy_class: str, options: ReadO
     """What only decoding shows: one finding for each of the reader's codes, masks that contradict labels, constant images."""
     faults: dict[str, list[tuple[str, InputError]]] = defaultdict(list)
     lesion_in_healthy, empty_in_diseased, constant = [], [], []
+    by_channels: dict[int, list[str]] = defaultdict(list)
+    by_pixels: dict[bytes, list[Record]] = defaultdict(list)
     for record in records:
         try:
-            is_constant, has_lesion = constant_and_lesion(record, options)
+            num_channels, is_constant, has_lesion, digest = what_it_holds(record, options)
         except InputError as error:
             faults[error.code].append((record.id, error))
             continue
+        by_channels[num_channels].append(record.id)
         if is_constant:
             constant.append(record.id)
+        else:
+            by_pixels[digest].append(record)
         if has_lesion is True and record.label == healthy_class:
             lesion_in_healthy.append(record.id)
         if has_lesion is False and is_diseased(record, healthy_class):
@@ -171,19 +184,37 @@ def pixel_findings(records: Sequence[Record], healthy_class: str, options: ReadO
         first = pairs[0][1]
         ids = [identifier for identifier, _ in pairs]
         unusable += some(code, f"images or masks that cannot be used, the first: {first.message}", ids, first.fix)
+    # The same bytes were found before anything was decoded; a PNG saved again as TIFF is found here.
+    recoded = [group for group in by_pixels.values() if len(group) > 1 and len({sha256_of(one.image) for one in group}) > 1]
+    several = []
+    for count, ids in sorted(by_channels.items()) if options.channels is None else ():
+        advice = f"train with --preprocess.channels {count}, and check with --channels {count}"
+        several += some("W_CHANNELS", f"images with {count} channels", ids if count > 1 else (), advice)
     return [
         *unusable,
+        *several,
+        *twins(recoded, "pixels"),
         *some("E_MASK_LABEL", "healthy images with lesion in their mask", lesion_in_healthy, "correct the label or the mask"),
         *some("W_MASK_EMPTY", "diseased images with an empty mask file", empty_in_diseased, "check the label and the mask"),
         *some("W_CONSTANT", "images that hold one value only", constant, "export them again, or leave them out"),
     ]
 
 
-def constant_and_lesion(record: Record, options: ReadOptions) -> tuple[bool, bool | None]:
-    """Whether all pixels of the image are equal, and whether its mask file holds any lesion (None = no file)."""
+def what_it_holds(record: Record, options: ReadOptions) -> tuple[int, bool, bool | None, bytes]:
+    """(channels, all pixels are equal, its mask file holds lesion or None = no file, digest of the pixels).
+
+    Equal planes count as one channel. Checksums that a reading does not see are verified as well (``io.integrity``).
+    """
     raw = read_image(record.image, options)
-    has_lesion = None if record.mask is None else bool(read_mask(record.mask, raw.native_size).any())
-    return bool(raw.pixels.min() == raw.pixels.max()), has_lesion
+    check_integrity(record.image, options.limits)
+    has_lesion = None
+    if record.mask is not None:
+        has_lesion = bool(read_mask(record.mask, raw.native_size, image_path=record.image).any())
+        check_integrity(record.mask, options.limits)
+    is_gray = all(np.array_equal(raw.pixels[0], plane) for plane in raw.pixels[1:])
+    planes = raw.pixels[:1] if is_gray else raw.pixels
+    digest = hashlib.blake2b(str(planes.shape).encode() + planes.tobytes(), digest_size=16).digest()
+    return len(planes), bool(raw.pixels.min() == raw.pixels.max()), has_lesion, digest
 
 
 def some(code: str, what: str, ids: Iterable[str], fix: str) -> list[Finding]:

@@ -101,7 +101,7 @@ def read_sample(record: Record, preprocess: PreprocessConfig, options: ReadOptio
 def mask_of(record: Record, native_size: tuple[int, int]) -> BoolArray | None:
     """(rows, columns) mask: the file's, all False for ``annotated_empty``, None where nobody looked, whatever the label."""
     if record.mask is not None:
-        return read_mask(record.mask, native_size)
+        return read_mask(record.mask, native_size, image_path=record.image)
     return np.zeros(native_size, dtype=np.bool_) if record.annotated_empty else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,8 @@ from medanomaly.types import FloatArray, Geometry, RawImage
 
 MAX_SIDE_PX = 8192
 """Longest native side accepted: the padded square has the square of it in pixels, however thin the image is."""
+NUM_COLOURS = 3
+"""Channels of a colour image; every other number is of planes that are not colours of one picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +27,13 @@ class PreprocessConfig:
 
     image_size: int
     """Side of the square the network sees, px."""
-    channels: Literal[1, 3] = 1
-    """1 = gray, 3 = colour."""
+    channels: int = 1
+    """1 = gray, 3 = colour (red, green, blue); another number = planes with a unit each, e.g. four MRI sequences."""
     intensity: Literal["auto", "range", "percentile"] = "auto"
     """What becomes -1 and 1: "auto" = the manifest's intensity columns, else what the format calls black and white, else
-    percentiles of the image; "range" = low and high below; "percentile" = percentiles of the image, always."""
+    percentiles of the image; "range" = low and high below; "percentile" = percentiles of the image, always. Percentiles are
+    those of all three planes of a colour image together, which keeps its colours, and of each channel by itself where their
+    number is not 3: MRI sequences have unrelated units. One range given is for all channels."""
     low: float | None = None
     """Value that becomes -1, in the file's units; only with intensity="range"."""
     high: float | None = None
@@ -41,8 +46,10 @@ class PreprocessConfig:
     def __post_init__(self) -> None:
         if self.image_size < 1:
             raise ConfigError(f"image_size must be at least 1 px, got {self.image_size}", code="E_CONFIG")
-        if self.channels not in (1, 3):
-            raise ConfigError(f"channels must be 1 (gray) or 3 (colour), got {self.channels}", code="E_CONFIG")
+        if self.channels < 1:
+            raise ConfigError(
+                f"channels must be 1 (gray), 3 (colour) or another number of planes, got {self.channels}", code="E_CONFIG"
+            )
         if self.intensity not in ("auto", "range", "percentile"):
             raise ConfigError(f"intensity must be 'auto', 'range' or 'percentile', got {self.intensity!r}", code="E_CONFIG")
         given = (self.low is not None, self.high is not None)
@@ -66,11 +73,11 @@ def to_model(
 ) -> tuple[Tensor, Geometry]:
     """The image in model space and the way back.
 
-    Steps: values are scaled linearly and clipped (:func:`scale_to_model`); the image is padded to a centred square; the
-    square is resized to ``config.image_size`` by antialiased bilinear interpolation. MONAI's ``Resize(anti_aliasing=True)``
-    is not used: it smooths as if zeros lay beyond the border (MONAI 1.6.1: a constant 1 comes back with corners of 0.80),
-    which in model space paints a gray frame on a black image. An image that is a square of that size already is scaled and
-    not resampled.
+    Steps: values are scaled linearly and clipped (:func:`intensity_windows`, :func:`scale_to_model`); the image is padded to
+    a centred square; the square is resized to ``config.image_size`` by antialiased bilinear interpolation. MONAI's
+    ``Resize(anti_aliasing=True)`` is not used: it smooths as if zeros lay beyond the border (MONAI 1.6.1: a constant 1 comes
+    back with corners of 0.80), which in model space paints a gray frame on a black image. An image that is a square of that
+    size already is scaled and not resampled.
 
     Args:
         raw: pixels (C, H, W) finite, C = config.channels, H and W in 1..8192 px.
@@ -98,8 +105,7 @@ def to_model(
         raise InputError(
             f"the image is {rows} x {columns} px; the longest side may be {MAX_SIDE_PX}", code="E_LIMIT", fix="crop or resize it"
         )
-    low, high = intensity_window(raw, config, intensity_range)
-    x = scale_to_model(pixels, low, high)  # (C, H, W)
+    x = scale_to_model(pixels, intensity_windows(raw, config, intensity_range))  # (C, H, W)
     if rows != columns:
         x = SpatialPad((side, side), mode="constant", value=config.pad_value)(x).as_tensor()  # (C, side, side)
     if side != size:
@@ -110,11 +116,12 @@ def to_model(
     return x, geometry
 
 
-def intensity_window(
+def intensity_windows(
     raw: RawImage, config: PreprocessConfig, intensity_range: tuple[float, float] | None = None
-) -> tuple[float, float]:
-    """(low, high) in the file's units that become -1 and 1; equal only for a constant image without a known range.
+) -> tuple[tuple[float, float], ...]:
+    """(low, high) of each channel in the file's units that become -1 and 1; equal only for constant pixels of unknown range.
 
+    All channels have the same, but for the percentiles of images that are not colour (see :class:`PreprocessConfig`).
     Percentiles that coincide fall back to minimum and maximum: on an image that is black but for a few pixels, those few may
     be the lesion.
     """
@@ -123,17 +130,29 @@ def intensity_window(
         raise InputError(
             f"{count} pixels are NaN or infinite", code="E_NONFINITE", fix="repair the file or give a value for them"
         )
+    count = len(raw.pixels)
     if config.low is not None and config.high is not None:
-        return config.low, config.high
+        return ((config.low, config.high),) * count
     if config.intensity == "auto" and intensity_range is not None:
-        return intensity_range
+        return (intensity_range,) * count
     if config.intensity == "auto" and raw.value_range is not None:
-        return raw.value_range
-    low, high = (float(value) for value in np.percentile(raw.pixels, config.percentiles))
-    return (low, high) if low < high else (float(raw.pixels.min()), float(raw.pixels.max()))
+        return (raw.value_range,) * count
+    if count == NUM_COLOURS:
+        return (_percentile_window(raw.pixels, config.percentiles),) * count
+    return tuple(_percentile_window(plane, config.percentiles) for plane in raw.pixels)
 
 
-def scale_to_model(pixels: FloatArray, low: float, high: float) -> Tensor:
+def _percentile_window(values: FloatArray, percentiles: tuple[float, float]) -> tuple[float, float]:
+    low, high = (float(value) for value in np.percentile(values, percentiles))
+    return (low, high) if low < high else (float(values.min()), float(values.max()))
+
+
+def scale_to_model(pixels: FloatArray, windows: Sequence[tuple[float, float]]) -> Tensor:
+    """(C, H, W) float32 tensor of (C, H, W) pixels, channel c by its window (:func:`scale_plane`)."""
+    return torch.stack([scale_plane(plane, low, high) for plane, (low, high) in zip(pixels, windows, strict=True)])
+
+
+def scale_plane(pixels: FloatArray, low: float, high: float) -> Tensor:
     """Float32 tensor of the same shape: low -> -1, high -> 1, linear between, clipped; all -1 where ``low >= high``.
 
     Computed in float64: 16-bit steps stay distinct, and no finite input overflows. MONAI's own answer to ``low == high`` is

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from medanomaly.datasets.manifest import Record
-from medanomaly.datasets.transforms import PreprocessConfig, intensity_window, scale_to_model, to_model, to_native
+from medanomaly.datasets.transforms import PreprocessConfig, intensity_windows, scale_to_model, to_model, to_native
 from medanomaly.errors import InputError, MedanomalyError, ResourceError
 from medanomaly.evaluation.job_report import Summary, append_line, finished, is_done, report_failure
 from medanomaly.files import safe_name, sha256_of, write_json
@@ -23,7 +23,8 @@ from medanomaly.io.options import ReadOptions
 from medanomaly.io.reader import read_image
 from medanomaly.io.writers import write_npy, write_png
 from medanomaly.types import AnomalyMethod, AnomalyResult, FloatArray, Geometry, WalkObserver
-from medanomaly.views.overlay import map_overlay, overlay_figure, to_gray8
+from medanomaly.views.overlay import map_overlay, overlay_figure
+from medanomaly.views.shown import picture, shown_channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Loaded:
     x: Tensor
     geometry: Geometry
     native: FloatArray
-    """(H, W) in [-1, 1], for pictures."""
+    """(C, H, W) in [-1, 1], for pictures."""
     notes: tuple[str, ...]
 
 
@@ -158,9 +159,9 @@ def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, out
     try:
         raw = read_image(record.image, options)
         x, geometry = to_model(raw, preprocess, record.intensity_range)
-        low, high = intensity_window(raw, preprocess, record.intensity_range)
-        native = scale_to_model(raw.pixels, low, high).numpy().mean(axis=0)
-        notes = raw.notes if high > low else (*raw.notes, "constant image")
+        windows = intensity_windows(raw, preprocess, record.intensity_range)
+        native = scale_to_model(raw.pixels, windows).numpy()
+        notes = (*raw.notes, *notes_on_channels(windows))
         return Loaded(record, sha256_of(record.image), x, geometry, native, notes)
     except MedanomalyError as error:
         report_failure(out, record, error, summary)
@@ -170,6 +171,18 @@ def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, out
         )
         report_failure(out, record, wrapped, summary)
     return None
+
+
+def notes_on_channels(windows: Sequence[tuple[float, float]]) -> tuple[str, ...]:
+    """Which channels are constant, by their intensity windows, and which the pictures show."""
+    constant = [str(number) for number, (low, high) in enumerate(windows, start=1) if low >= high]
+    count = len(windows)
+    notes = []
+    if constant:
+        notes.append("constant image" if len(constant) == count else f"constant channel {', '.join(constant)} of {count}")
+    if channel := shown_channel(count):
+        notes.append(f"pictures: {channel}")
+    return tuple(notes)
 
 
 def answers(
@@ -228,9 +241,13 @@ def write_outputs(out: Path, loaded: Loaded, result: AnomalyResult, settings: Bu
     outputs = [f"maps/{name}.npy"]
     write_npy(out / outputs[0], anomaly_map)
     if result.pseudo_healthy is not None:
-        twin = np.clip(to_native(result.pseudo_healthy[0], loaded.geometry).mean(axis=0), -1, 1)
+        twin = np.clip(to_native(result.pseudo_healthy[0], loaded.geometry), -1, 1)
         outputs.append(f"pseudo_healthy/{name}.png")
-        write_png(out / outputs[-1], to_gray8(twin))
+        write_png(out / outputs[-1], picture(twin))
+        if shown_channel(len(twin)):
+            # The picture shows one channel; the array has them all.
+            outputs.append(f"pseudo_healthy/{name}.npy")
+            write_npy(out / outputs[-1], twin)
     if settings.threshold is not None:
         outputs += [f"masks/{name}.png", f"overlays/{name}.png", f"figures/{name}.png"]
         threshold, scale_max = settings.threshold, settings.scale_max

@@ -21,6 +21,7 @@ from medanomaly.metrics import ranking
 from medanomaly.metrics.pixel import dice
 from medanomaly.rng import stable_hash
 from medanomaly.types import BoolArray, FloatArray
+from medanomaly.views.shown import map_unit
 
 MAX_POINTS = 400
 """Points kept of a ROC or PR curve."""
@@ -33,7 +34,7 @@ class Case:
     label: str | None
     score: float
     pixels: FloatArray
-    """(H, W) in [-1, 1]."""
+    """(C, H, W) in [-1, 1]."""
     pseudo_healthy: FloatArray | None
     anomaly_map: FloatArray
     reference: BoolArray | None
@@ -71,7 +72,7 @@ def write_evaluation(
         title: name of the data set, for people.
         healthy: name of the class without disease.
         facts: provenance to keep: checkpoint, manifest, settings.
-        unit: what the main method's map numbers are.
+        unit: what the main method's map numbers are, in one channel.
         max_cases: images whose arrays are kept for pictures, half diseased and half healthy, chosen by a hash of the id.
     """
     refuse_different_images(studies)
@@ -86,7 +87,7 @@ def write_evaluation(
             "threshold": point.value if point else None,
             "criterion": point.criterion if point else None,
             "scale_max": main.scale_max(),
-            "unit": unit,
+            "unit": map_unit(unit, len(main.predictions[0].pixels) if main.predictions else 1),
         },
         "curves": {one.name: image_curves(one.predictions, healthy) for one in studies},
         "scores": {
@@ -164,9 +165,9 @@ def choose_cases(predictions: Sequence[Prediction], healthy: str, max_cases: int
 
 def write_case(path: Path, prediction: Prediction) -> None:
     """Arrays of one case; no id, no patient."""
-    arrays: dict[str, Any] = {"pixels": prediction.pixels.mean(axis=0), "anomaly_map": prediction.anomaly_map}
+    arrays: dict[str, Any] = {"pixels": prediction.pixels, "anomaly_map": prediction.anomaly_map}
     if prediction.pseudo_healthy is not None:
-        arrays["pseudo_healthy"] = prediction.pseudo_healthy.mean(axis=0)
+        arrays["pseudo_healthy"] = prediction.pseudo_healthy
     if prediction.mask is not None:
         arrays["reference"] = prediction.mask
     text = json.dumps({"label": prediction.label, "score": prediction.score})
@@ -192,10 +193,15 @@ def read_evaluation(path: Path) -> EvaluationFolder:
                 Case(
                     label=facts["label"],
                     score=facts["score"],
-                    pixels=arrays["pixels"],
-                    pseudo_healthy=arrays.get("pseudo_healthy"),
+                    pixels=planes(arrays["pixels"]),
+                    pseudo_healthy=planes(arrays["pseudo_healthy"]) if "pseudo_healthy" in arrays else None,
                     anomaly_map=arrays["anomaly_map"],
                     reference=arrays.get("reference"),
                 )
             )
     return EvaluationFolder(content=content, cases=tuple(cases))
+
+
+def planes(pixels: FloatArray) -> FloatArray:
+    """(C, H, W) of an image; a gray one may be kept as (H, W)."""
+    return pixels[None] if pixels.ndim == 2 else pixels

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from medanomaly.datasets.transforms import to_native
-from medanomaly.types import AnomalyMethod, BoolArray, FloatArray, Sample, WalkObserver
+from medanomaly.types import AnomalyMethod, BoolArray, Box, FloatArray, Sample, WalkObserver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,8 @@ class Prediction:
     anomaly_map: FloatArray
     """(rows, columns) >= 0, one scale for all images of a method."""
     score: float
+    boxes: tuple[Box, ...] | None = None
+    """Around lesions, px of the map; None = nobody drew boxes, () = somebody looked and drew none."""
 
 
 def predict(
@@ -54,6 +56,7 @@ def predict(
                 pseudo_healthy=None if twin is None else np.clip(to_native(twin[index].cpu(), sample.geometry), -1, 1),
                 anomaly_map=np.clip(to_native(result.anomaly_map[index].cpu(), sample.geometry)[0], 0, None),
                 score=float(result.score[index]),
+                boxes=sample.boxes,
             )
 
 

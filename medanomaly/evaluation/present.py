@@ -13,33 +13,33 @@ from medanomaly.evaluation.tables import cell, comparison, same_images
 from medanomaly.types import BoolArray, FloatArray
 from medanomaly.views.canvas import PREDICTED, REFERENCE, png_bytes
 from medanomaly.views.curves import histogram_figure, roc_pr_figure
-from medanomaly.views.overlay import draw_outline, map_colours, map_overlay, to_gray8
+from medanomaly.views.overlay import draw_outline, map_colours, map_overlay
 from medanomaly.views.report import CaseView, Section, Table
 from medanomaly.views.sheet import SheetCase, contact_sheet
+from medanomaly.views.shown import ground, in_rgb, picture, shown_channel
 
 
 def case_view(case: Case, index: int, *, threshold: float | None, scale_max: float) -> CaseView:
     """Original, pseudo-healthy, map, mask and outline of one case."""
-    gray = to_gray8(case.pixels)
-    images = {"original": png_bytes(gray)}
+    images = {"original": png_bytes(picture(case.pixels))}
     if case.pseudo_healthy is not None:
-        images["pseudo-healthy"] = png_bytes(to_gray8(case.pseudo_healthy))
+        images["pseudo-healthy"] = png_bytes(picture(case.pseudo_healthy))
     images["difference map"] = png_bytes(map_colours(case.anomaly_map, scale_max=scale_max))
     if threshold is not None:
         flagged = case.anomaly_map > threshold
         images["mask"] = png_bytes(flagged.astype(np.uint8) * 255)
         overlay = map_overlay(case.pixels, case.anomaly_map, threshold=threshold, scale_max=scale_max, outline=False)
         images["heatmap"] = png_bytes(overlay)
-        images["outline"] = png_bytes(outlines(gray, flagged, case.reference))
+        images["outline"] = png_bytes(outlines(ground(case.pixels), flagged, case.reference))
     return CaseView(caption=f"case {index + 1}", score=case.score, label=case.label, images=images)
 
 
 def outlines(gray: Any, flagged: BoolArray, reference: BoolArray | None) -> Any:
-    """The original with the predicted contour, and the annotator's where there is one."""
-    picture = np.repeat(gray[..., None], 3, axis=-1)
+    """The original in gray with the predicted contour, and the annotator's where there is one."""
+    drawn = in_rgb(gray)
     if reference is not None and reference.any():
-        picture = draw_outline(picture, reference, REFERENCE)
-    return draw_outline(picture, flagged, PREDICTED)
+        drawn = draw_outline(drawn, reference, REFERENCE)
+    return draw_outline(drawn, flagged, PREDICTED)
 
 
 def section(folder: EvaluationFolder) -> Section:
@@ -58,6 +58,7 @@ def section(folder: EvaluationFolder) -> Section:
         intro += f" Masks and outlines: map > {display['threshold']:.3f} ({display['criterion']})."
     intro += " Cases are chosen by a hash of their id, not by result. Outlines: cyan = predicted, yellow = annotated."
     intro += f" All maps of this section share one colour scale, 0 to {display['scale_max']:.3f} ({display['unit']})."
+    intro += channels_text(len(folder.cases[0].pixels)) if folder.cases else ""
     views = [
         case_view(case, index, threshold=display["threshold"], scale_max=display["scale_max"])
         for index, case in enumerate(folder.cases)
@@ -69,6 +70,15 @@ def section(folder: EvaluationFolder) -> Section:
         figures=figures(content),
         cases=views,
     )
+
+
+def channels_text(num_channels: int) -> str:
+    """A sentence on what the pictures show of images that are not gray; "" for gray ones."""
+    if num_channels == 1:
+        return ""
+    if channel := shown_channel(num_channels):
+        return f" Images have {num_channels} channels: {channel}; the map is over all of them."
+    return " Heatmaps and outlines lie on the image in gray: all colour in them is a mark."
 
 
 def figures(content: Mapping[str, Any]) -> list[tuple[str, bytes]]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from medanomaly.evaluation.measure import MeasureConfig, Measured, measure, origin
+from medanomaly.evaluation.measure_boxes import measure_boxes
 from medanomaly.evaluation.operating_points import choose_operating_points
 from medanomaly.evaluation.predict import Prediction, predict, with_truth
 from medanomaly.metrics.fidelity import psnr
@@ -101,6 +102,7 @@ def study(
     found = list(predict(method, watch(f"{name}: test", test), batch_size=batch_size, device=device))
     elapsed = time.perf_counter() - start
     rows = measure(found, chosen, healthy=healthy, validation=checked, config=config)
+    rows += measure_boxes(found, chosen, config=config)
     return MethodStudy(
         name=name,
         predictions=tuple(found),
@@ -138,6 +140,7 @@ def counts(study_: MethodStudy, healthy: str) -> dict[str, int]:
     """What the test set held and what of it could be used for pixels."""
     found = study_.predictions
     known = with_truth(found, healthy)
+    num_with_boxes = sum(bool(p.boxes) for p in found)
     return {
         "num_images": len(found),
         "num_patients": len({p.patient_id for p in found}),
@@ -146,4 +149,6 @@ def counts(study_: MethodStudy, healthy: str) -> dict[str, int]:
         "num_annotated": len(known),
         "num_with_lesion": sum(bool(truth.any()) for _, truth in known),
         "num_diseased_without_mask": sum(p.label not in (None, healthy) and p.mask is None for p in found),
+        # Said only where it is so: sets without boxes keep the file they had.
+        **({"num_with_boxes": num_with_boxes} if num_with_boxes else {}),
     }

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from medanomaly.errors import InputError
 from medanomaly.io.channels import to_channels
 from medanomaly.io.faults import library_faults
-from medanomaly.io.limits import ReadLimits, check_shape
+from medanomaly.io.limits import check_shape
 from medanomaly.io.options import ReadOptions
 from medanomaly.types import RawImage
 
@@ -21,15 +21,17 @@ _RANGE_OF_DTYPE = {"bool": (0.0, 1.0), "uint8": (0.0, 255.0), "uint16": (0.0, 65
 
 
 def read_array(path: Path, options: ReadOptions) -> RawImage:
-    """Image from an array of shape (H, W), (1, H, W) or (3, H, W), rows first; other layouts are refused, not guessed.
+    """Image from an array of shape (H, W) or (C, H, W), rows first; other layouts are refused, not guessed.
+
+    C is what ``options.channels`` asks for: 1 gray, 3 red, green, blue, another number as many planes, e.g. MRI sequences.
 
     ``value_range`` is that of the type for bool, uint8 and uint16, and unknown for other numbers. Float64 becomes float32.
 
     Raises:
-        InputError: E_PICKLE, E_LIMIT, E_TRUNCATED, E_SHAPE, E_DTYPE, E_COLOR or E_MALFORMED.
+        InputError: E_PICKLE, E_LIMIT, E_TRUNCATED, E_SHAPE, E_DTYPE, E_COLOR, E_CHANNELS or E_MALFORMED.
     """
     with library_faults(path, "a numpy array"):
-        array = _from_npz(path, options.limits) if path.suffix.lower() == ".npz" else _from_npy(path, options.limits)
+        array = _from_npz(path, options) if path.suffix.lower() == ".npz" else _from_npy(path, options)
         # A float64 beyond float32 becomes infinite here and is then counted as non-finite.
         with np.errstate(over="ignore"):
             planes = array.astype(np.float32).reshape(-1, *array.shape[-2:])
@@ -37,12 +39,12 @@ def read_array(path: Path, options: ReadOptions) -> RawImage:
     return RawImage(pixels=pixels, value_range=_RANGE_OF_DTYPE.get(array.dtype.name), notes=notes)
 
 
-def _from_npy(path: Path, limits: ReadLimits) -> npt.NDArray[Any]:
+def _from_npy(path: Path, options: ReadOptions) -> npt.NDArray[Any]:
     with path.open("rb") as stream:
-        return _checked_array(stream, path.stat().st_size, path, limits)
+        return _checked_array(stream, path.stat().st_size, path, options)
 
 
-def _from_npz(path: Path, limits: ReadLimits) -> npt.NDArray[Any]:
+def _from_npz(path: Path, options: ReadOptions) -> npt.NDArray[Any]:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         if len(members) != 1 or not members[0].filename.endswith(".npy"):
@@ -53,10 +55,10 @@ def _from_npz(path: Path, limits: ReadLimits) -> npt.NDArray[Any]:
                 fix="save one array with numpy.savez(path, pixels)",
             )
         with archive.open(members[0]) as stream:
-            return _checked_array(stream, members[0].file_size, path, limits)
+            return _checked_array(stream, members[0].file_size, path, options)
 
 
-def _checked_array(stream: IO[bytes], num_bytes: int, path: Path, limits: ReadLimits) -> npt.NDArray[Any]:
+def _checked_array(stream: IO[bytes], num_bytes: int, path: Path, options: ReadOptions) -> npt.NDArray[Any]:
     """Array whose header was believed only as far as the limits and the bytes that are there."""
     version = np.lib.format.read_magic(stream)
     if version == (1, 0):
@@ -74,15 +76,16 @@ def _checked_array(stream: IO[bytes], num_bytes: int, path: Path, limits: ReadLi
         )
     if dtype.kind not in "buif":
         raise InputError(f"holds values of type {dtype} where numbers are needed", code="E_DTYPE", path=path, fix="save float32")
-    if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] not in (1, 3)):
+    planes = shape[0] if len(shape) == 3 else 1
+    # More planes than columns, and not the number asked for: the channels are the last axis, or it is no image.
+    if len(shape) not in (2, 3) or (len(shape) == 3 and planes != options.channels and planes > shape[2]):
         raise InputError(
-            f"has shape {shape} where (H, W), (1, H, W) or (3, H, W) is needed",
+            f"has shape {shape} where (H, W) or (channels, H, W) is needed",
             code="E_SHAPE",
             path=path,
             fix="save one image an array, channels first",
         )
-    planes = shape[0] if len(shape) == 3 else 1
-    check_shape(path, shape[-2], shape[-1], limits, bytes_per_pixel=planes * dtype.itemsize)
+    check_shape(path, shape[-2], shape[-1], options.limits, frames=planes, bytes_per_pixel=dtype.itemsize)
     count = math.prod(shape)
     missing = count * dtype.itemsize - (num_bytes - stream.tell())
     if missing > 0:

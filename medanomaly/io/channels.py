@@ -18,20 +18,30 @@ def to_channels(planes: FloatArray, options: ReadOptions, path: Path) -> tuple[F
     """Planes as asked for, and what was done to get them.
 
     Args:
-        planes: (1, H, W) gray or (3, H, W) red, green, blue; any range.
+        planes: (1, H, W) gray, (3, H, W) red, green, blue, or (C, H, W) of an array or a NIfTI file; any range.
         options: ``channels`` and ``allow_color``.
         path: the file, for the message.
 
     Returns:
-        (channels, H, W) float32 in the same range, and notes. Colour with three equal planes is gray: nothing is lost.
+        (channels, H, W) float32 in the same range, and notes. Gray becomes three equal planes for three channels; colour with
+        three equal planes is gray: nothing is lost. No other number of planes is turned into another.
 
     Raises:
-        InputError: E_COLOR, true colour where one channel was asked for and colour was not allowed.
+        InputError: E_COLOR, true colour where one channel was asked for and colour was not allowed; E_CHANNELS, another
+            number of planes than was asked for.
     """
-    if options.channels == 3:
-        return (np.repeat(planes, 3, axis=0) if len(planes) == 1 else planes), ()
-    if len(planes) == 1:
+    wanted, held = options.channels, len(planes)
+    if wanted is None or wanted == held:
         return planes, ()
+    if (held, wanted) == (1, 3):
+        return np.repeat(planes, 3, axis=0), ("gray, repeated in 3 channels",)
+    if (held, wanted) != (3, 1):
+        raise InputError(
+            f"holds {held} channel{'' if held == 1 else 's'} where {wanted} {'is' if wanted == 1 else 'are'} needed",
+            code="E_CHANNELS",
+            path=path,
+            fix=f"give images with {wanted}, or use a model trained with preprocess.channels {held}",
+        )
     if all(np.array_equal(planes[0], plane, equal_nan=True) for plane in planes[1:]):
         return planes[:1].copy(), ("colour with equal planes, read as gray",)
     if not options.allow_color:
@@ -39,7 +49,7 @@ def to_channels(planes: FloatArray, options: ReadOptions, path: Path) -> tuple[F
             "is a colour image where a gray one is needed",
             code="E_COLOR",
             path=path,
-            fix="allow colour to read its luma, or convert it to gray",
+            fix="allow colour to read its luma, convert it to gray, or use a model trained with preprocess.channels 3",
         )
     luma = np.tensordot(np.asarray(LUMA_WEIGHTS, np.float32), planes, axes=1)[None].astype(np.float32)
     return luma, ("colour turned into luma (ITU-R BT.601)",)

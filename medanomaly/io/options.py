@@ -1,4 +1,4 @@
-"""What the caller wants of an image file: gray or colour, which frame, whether to window, what to do with NaN."""
+"""What the caller wants of an image file: how many channels, which frame, whether to window, what to do with NaN."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from medanomaly.io.limits import ReadLimits
 class ReadOptions:
     """How to read an image; the defaults read one gray picture and refuse whatever would need a decision."""
 
-    channels: Literal[1, 3] = 1
-    """Planes of the result; 1 = gray. 3 repeats a gray image and keeps a colour one."""
+    channels: int | None = 1
+    """Planes of the result. 1 = gray; 3 keeps a colour image and repeats a gray one; another number is read from files with just
+    that many planes (arrays, NIfTI with a fourth axis). None = as many as the file holds."""
     allow_color: bool = False
     """With channels = 1: turn true colour into luma instead of refusing it. Colour whose planes are equal is gray anyway."""
     frame: int | None = None
@@ -30,8 +31,8 @@ class ReadOptions:
     limits: ReadLimits = field(default_factory=ReadLimits)
 
     def __post_init__(self) -> None:
-        if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 (gray) or 3 (RGB), got {self.channels!r}")
+        if self.channels is not None and self.channels < 1:
+            raise ValueError(f"channels must be 1 (gray), 3 (RGB) or another number of planes, got {self.channels!r}")
         if self.voi not in ("window", "none"):
             raise ValueError(f"voi must be 'window' or 'none', got {self.voi!r}")
         if self.frame is not None and self.frame < 0:

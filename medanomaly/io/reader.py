@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from medanomaly.io.dicom import read_dicom
 from medanomaly.io.formats import format_of, image_suffixes, is_image_file
 from medanomaly.io.limits import ReadLimits, regular_file_size
 from medanomaly.io.nifti import read_nifti
+from medanomaly.io.nifti_geometry import refuse_other_grid
 from medanomaly.io.options import DEFAULT_OPTIONS, ReadOptions
 from medanomaly.io.raster import read_raster
 from medanomaly.types import BoolArray, FloatArray, RawImage
@@ -40,13 +42,16 @@ def read_image(path: Path, options: ReadOptions = DEFAULT_OPTIONS) -> RawImage:
         image = read_raster(path, format_name, options)
     else:
         image = {"DICOM": read_dicom, "npy": read_array, "npz": read_array}.get(format_name, read_nifti)(path, options)
-    return _finite(image, path, options.nan_to)
+    image = _finite(image, path, options.nan_to)
+    low, high = float(image.pixels.min()), float(image.pixels.max())
+    return replace(image, notes=(*image.notes, f"every pixel holds {low:g}")) if low == high else image
 
 
 def read_mask(
     path: Path,
     native_size: tuple[int, int] | None = None,
     *,
+    image_path: Path | None = None,
     frame: int | None = None,
     limits: ReadLimits = DEFAULT_OPTIONS.limits,
 ) -> BoolArray:
@@ -59,11 +64,13 @@ def read_mask(
     Args:
         path: the mask file.
         native_size: (rows, columns) of the image it belongs to; None = not checked.
+        image_path: the image it belongs to; where both are NIfTI, their headers must put them on the same grid. None = not checked.
         frame: 0-based page or slice of a file with several.
         limits: as for images.
 
     Raises:
-        InputError: E_MASK_VALUES (soft or unexpected values), E_MASK_SIZE, or what :func:`read_image` raises.
+        InputError: E_MASK_VALUES (soft or unexpected values), E_MASK_SIZE, E_GEOMETRY, or what :func:`read_image`
+            raises.
     """
     image = read_image(path, ReadOptions(frame=frame, voi="none", limits=limits))
     if native_size is not None and image.native_size != tuple(native_size):
@@ -75,6 +82,8 @@ def read_mask(
             fix="export the mask on the grid of its image",
         )
     is_label_map = format_of(Path(path)).startswith("NIfTI")
+    if image_path is not None and is_label_map and format_of(image_path).startswith("NIfTI"):
+        refuse_other_grid(Path(path), image_path)
     values = image.pixels[0]
     lesion: BoolArray = values > 0.5
     if is_label_map:

@@ -18,6 +18,18 @@ def check_plane(values: FloatArray, name: str) -> None:
         raise InputError(f"{name} holds NaN or infinity", code="E_NONFINITE", fix="find the step that made it; do not draw it")
 
 
+def check_image(values: FloatArray, name: str) -> None:
+    """Raise InputError unless the values are (H, W) or (C, H, W), not empty and finite."""
+    if values.ndim not in (2, 3) or values.size == 0:
+        raise InputError(
+            f"{name} must be (H, W) or (C, H, W) and not empty, got {values.shape}",
+            code="E_GEOMETRY",
+            fix="pass one image, channels first",
+        )
+    if not np.isfinite(values).all():
+        raise InputError(f"{name} holds NaN or infinity", code="E_NONFINITE", fix="find the step that made it; do not draw it")
+
+
 def check_map(anomaly_map: FloatArray, *, size: tuple[int, ...] | None = None) -> None:
     """Raise InputError unless the map is a finite plane >= 0, of the given (H, W) where one is given."""
     check_plane(anomaly_map, "anomaly_map")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
-import numpy.typing as npt
 from matplotlib.ticker import MaxNLocator
 from skimage.morphology import isotropic_dilation
 from skimage.segmentation import find_boundaries
@@ -29,7 +28,8 @@ from medanomaly.views.canvas import (
     text_width,
     wrapped,
 )
-from medanomaly.views.checks import check_map, check_plane, check_scale
+from medanomaly.views.checks import check_map, check_scale
+from medanomaly.views.shown import ground, in_rgb, shown_channel
 
 COLOUR_MAP = "inferno"
 """Perceptually uniform and monotone in lightness: reads correctly in gray print and with any colour deficiency."""
@@ -37,22 +37,8 @@ COLOUR_MAP = "inferno"
 # At the operating point the colour must be seen; at the top of the scale the anatomy must still show through.
 _ALPHA_AT_THRESHOLD, _ALPHA_AT_TOP = 0.45, 0.85
 _MIN_BAR_HEIGHT = 160
-
-
-def to_gray8(pixels: FloatArray) -> npt.NDArray[np.uint8]:
-    """Model space to display: -1 is black (0), 1 is white (255), what lies outside is clipped and never wraps.
-
-    Args:
-        pixels: (H, W) float, nominally in [-1, 1].
-
-    Returns:
-        (H, W) uint8.
-
-    Raises:
-        InputError: not two-dimensional, empty, or not finite.
-    """
-    check_plane(pixels, "pixels")
-    return np.rint((np.clip(pixels.astype(np.float64), -1, 1) + 1) * 127.5).astype(np.uint8)
+_MIN_FONT, _LINE_PX = 11.0, 15
+_LEAST_HEADING_LINES, _MAX_HEADING_LINES = 3, 6
 
 
 def map_colours(anomaly_map: FloatArray, *, scale_max: float) -> RgbArray:
@@ -69,10 +55,12 @@ def map_overlay(
 ) -> RgbArray:
     """Gray image with the map's colours where the map exceeds the operating point, untouched elsewhere.
 
+    A colour image is laid under the map as its luma, and of other channels the first (:func:`medanomaly.views.shown.ground`).
+
     Colour depends on the map's value and ``scale_max`` only, never on the other pixels, so two overlays can be compared.
 
     Args:
-        pixels: (H, W) float in [-1, 1].
+        pixels: (C, H, W) or (H, W) float in [-1, 1].
         anomaly_map: (H, W) float >= 0, same size.
         threshold: operating point in the map's unit; pixels with map > threshold are flagged, as scoring counts them.
         scale_max: value of the brightest colour, one for all images of a run; larger values are clipped.
@@ -85,8 +73,8 @@ def map_overlay(
         InputError: sizes differ, values are not finite, or the map is negative.
         ConfigError: not 0 <= threshold <= scale_max with scale_max > 0.
     """
-    gray = np.repeat(to_gray8(pixels)[..., None], 3, axis=-1)
-    check_map(anomaly_map, size=pixels.shape)
+    gray = in_rgb(ground(pixels))
+    check_map(anomaly_map, size=pixels.shape[-2:])
     check_scale(threshold, scale_max)
     flagged = anomaly_map > float(threshold)
     span = scale_max - threshold
@@ -129,7 +117,8 @@ def colour_bar(scale_max: float, threshold: float, height: int, *, unit: str = "
         scale_max: value at the top; labelled with >= because larger values are clipped to it.
         threshold: operating point, same unit; below it the bar shows the bare gray that the overlay leaves untouched.
         height: px, at least 160 so that labels stay legible.
-        unit: what the numbers are, e.g. "absolute difference, model units"; written above the bar, up to three lines.
+        unit: what the numbers are, e.g. "absolute difference, model units"; written above the bar, in three
+            lines and one more for each 15 px above the least height, at most six.
 
     Returns:
         (height, W, 3) uint8 on a dark ground.
@@ -140,8 +129,8 @@ def colour_bar(scale_max: float, threshold: float, height: int, *, unit: str = "
     check_scale(threshold, scale_max)
     if height < _MIN_BAR_HEIGHT:
         raise ConfigError(f"a colour bar needs at least {_MIN_BAR_HEIGHT} px, got {height}", code="E_SIZE", fix="draw it higher")
-    font = max(11.0, height / 40)
-    heading = wrapped(unit, width_px=10 * font, lines=3, size_px=font)
+    font = max(_MIN_FONT, height / 40)
+    heading = wrapped(unit, width_px=10 * font, lines=_heading_lines(height), size_px=font)
     labels = [f"≥ {scale_max:.4g}", f"{threshold:.4g}", "threshold", heading]
     width = math.ceil(max(text_width(label, size_px=font) for label in labels if label) + 4.6 * font)
     top = round((1.0 + 1.35 * (heading.count("\n") + 1 if heading else 0)) * font) + 2
@@ -175,6 +164,11 @@ def colour_bar(scale_max: float, threshold: float, height: int, *, unit: str = "
     return drawn
 
 
+def _heading_lines(height: int) -> int:
+    """Lines of a unit that leave a bar of this height room for its ticks."""
+    return min(_MAX_HEADING_LINES, _LEAST_HEADING_LINES + (height - _MIN_BAR_HEIGHT) // _LINE_PX)
+
+
 def scale_ticks(scale_max: float, *, keep_clear: float, gap: float) -> list[float]:
     """Round values from 0 up to scale_max, at least ``gap`` apart and away from scale_max and the marked value."""
     count = max(1, min(6, int(scale_max / gap)))
@@ -189,7 +183,7 @@ def overlay_figure(
 
     Args:
         path: file to write, whole or not at all.
-        pixels: (H, W) float in [-1, 1].
+        pixels: (C, H, W) or (H, W) float in [-1, 1]; which of several channels is seen is written above the bar.
         anomaly_map: (H, W) float >= 0.
         threshold: operating point in the map's unit.
         scale_max: value of the brightest colour.
@@ -201,7 +195,11 @@ def overlay_figure(
     """
     overlay = map_overlay(pixels, anomaly_map, threshold=threshold, scale_max=scale_max)
     rows, columns = overlay.shape[:2]
-    legend = colour_bar(scale_max, threshold, max(rows, _MIN_BAR_HEIGHT), unit=unit)
+    channel = shown_channel(1 if pixels.ndim == 2 else len(pixels))
+    heading = f"{unit}\n{channel}" if channel else unit
+    num_lines = wrapped(heading, width_px=10 * _MIN_FONT, lines=_MAX_HEADING_LINES, size_px=_MIN_FONT).count("\n") + 1
+    least = _MIN_BAR_HEIGHT + _LINE_PX * max(0, num_lines - _LEAST_HEADING_LINES)
+    legend = colour_bar(scale_max, threshold, max(rows, least), unit=heading)
     page = np.empty((legend.shape[0], columns + legend.shape[1], 3), dtype=np.uint8)
     page[:] = DARK_GROUND
     page[:rows, :columns] = overlay

@@ -26,10 +26,12 @@ from medanomaly.views.canvas import (
     pixels_of,
     png_bytes,
     put_text,
+    text_width,
     wrapped,
 )
-from medanomaly.views.checks import check_map, check_plane, check_scale
-from medanomaly.views.overlay import draw_outline, map_colours, scale_ticks, to_gray8
+from medanomaly.views.checks import check_image, check_map, check_scale
+from medanomaly.views.overlay import draw_outline, map_colours, scale_ticks
+from medanomaly.views.shown import ground, in_rgb, picture, shown_channel
 
 _MARGIN, _GAP, _CAPTION_WIDTH = 20, 8, 176
 _TITLE_HEIGHT, _HEADING_HEIGHT = 78, 26
@@ -39,16 +41,16 @@ _MAX_HEIGHT = 2**16 - 1  # What matplotlib's Agg canvas can hold.
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SheetCase:
-    """One row of the sheet; all arrays have the same (H, W)."""
+    """One row of the sheet; all arrays have the same H and W."""
 
     caption: str
     """Shown beside the row. The caller makes it; it must not identify the patient."""
     pixels: FloatArray
-    """(H, W) in [-1, 1]."""
+    """(C, H, W) or (H, W) in [-1, 1]."""
     anomaly_map: FloatArray
     """(H, W) >= 0."""
     pseudo_healthy: FloatArray | None = None
-    """(H, W) in [-1, 1], None = the method makes none."""
+    """As pixels; None = the method makes none."""
     reference: BoolArray | None = None
     """(H, W), True = lesion by the annotator; None = not annotated."""
 
@@ -67,7 +69,8 @@ def contact_sheet(
 
     A column that no case can fill is left out; a single missing image says why. Small images grow by whole factors with
     nearest neighbour, so every source pixel stays a visible square. Images larger than a cell shrink by whole factors:
-    gray by the block's mean, map and masks by the block's maximum, so that no small finding disappears.
+    images by the block's mean, map and masks by the block's maximum, so that no small finding disappears. Colour images are
+    shown in colour, and as gray where an outline is drawn; of other channels the first is shown, which the sheet says.
 
     Args:
         path: file to write, whole or not at all.
@@ -101,6 +104,9 @@ def contact_sheet(
     heading_style: dict[str, Any] = {"size_px": 19.0, "weight": "bold"}
     put_text(figure, _MARGIN, 16, wrapped(title, width_px=bar_left - 2 * _MARGIN, lines=1, **heading_style), **heading_style)
     put_text(figure, _MARGIN, 44, "Research use only, not for diagnosis", size_px=13, colour=DIM_TEXT)
+    # Room enough for the longest text: the captions' column has no heading.
+    for text in sorted({shown_channel(1 if case.pixels.ndim == 2 else len(case.pixels)) for case in cases} - {""})[:1]:
+        put_text(figure, _MARGIN, _TITLE_HEIGHT + 4, text, size_px=13, colour=DIM_TEXT)
     for left, (heading, colour) in zip(lefts, columns.items(), strict=True):
         put_text(figure, left, _TITLE_HEIGHT + 4, heading, size_px=13.5, colour=colour)
 
@@ -144,21 +150,28 @@ def _columns(cases: Sequence[SheetCase]) -> dict[str, str]:
 
 def _cells(case: SheetCase, *, threshold: float, scale_max: float, cell_px: int) -> dict[str, RgbArray | str]:
     """One image per heading, or the words to write where there is none."""
-    check_plane(case.pixels, "pixels")
-    check_map(case.anomaly_map, size=case.pixels.shape)
-    for name, plane in (("pseudo_healthy", case.pseudo_healthy), ("reference", case.reference)):
-        if plane is not None and plane.shape != case.pixels.shape:
+    check_image(case.pixels, "pixels")
+    size = case.pixels.shape[-2:]
+    check_map(case.anomaly_map, size=size)
+    for name, array, shape in (
+        ("pseudo_healthy", case.pseudo_healthy, case.pixels.shape),
+        ("reference", case.reference, size),
+    ):
+        if array is not None and array.shape != shape:
             raise InputError(
-                f"{name} is {plane.shape}, pixels are {case.pixels.shape}",
+                f"{name} is {array.shape}, pixels are {case.pixels.shape}",
                 code="E_GEOMETRY",
                 fix="give a case's arrays at one size",
             )
-    gray, strongest = _gray(case.pixels, cell_px), _shrunk(case.anomaly_map, cell_px, np.max)
+    fitting, strongest = _fitting(case.pixels, cell_px), _shrunk(case.anomaly_map, cell_px, np.max)
+    gray = _grown(in_rgb(ground(fitting)), cell_px)
     predicted = _grown(strongest > threshold, cell_px)
     reference = None if case.reference is None else _grown(_shrunk(case.reference, cell_px, np.max), cell_px)
     return {
-        _ORIGINAL: gray,
-        _HEALTHY: "none made" if case.pseudo_healthy is None else _gray(case.pseudo_healthy, cell_px),
+        _ORIGINAL: _grown(in_rgb(picture(fitting)), cell_px),
+        _HEALTHY: "none made"
+        if case.pseudo_healthy is None
+        else _grown(in_rgb(picture(_fitting(case.pseudo_healthy, cell_px))), cell_px),
         _DIFFERENCE: _grown(map_colours(strongest, scale_max=scale_max), cell_px),
         # Outlines come after enlarging: a thin line beside the finding, not a wall of source pixels around it.
         _PREDICTED: draw_outline(gray, predicted, PREDICTED, thickness_px=2),
@@ -166,8 +179,10 @@ def _cells(case: SheetCase, *, threshold: float, scale_max: float, cell_px: int)
     }
 
 
-def _gray(pixels: FloatArray, cell_px: int) -> RgbArray:
-    return np.repeat(_grown(to_gray8(_shrunk(pixels, cell_px, np.mean)), cell_px)[..., None], 3, axis=-1)
+def _fitting(pixels: FloatArray, cell_px: int) -> FloatArray:
+    """(C, H, W) or (H, W) shrunk to fit the cell, by the mean of each block."""
+    planes = pixels[None] if pixels.ndim == 2 else pixels
+    return np.stack([_shrunk(plane, cell_px, np.mean) for plane in planes])
 
 
 def _shrunk(plane: npt.NDArray[Any], cell_px: int, reduce: Any) -> npt.NDArray[Any]:
@@ -190,9 +205,10 @@ def _grown(image: npt.NDArray[Any], cell_px: int) -> npt.NDArray[Any]:
 def _bar(figure: Any, left: int, right: int, *, threshold: float, scale_max: float, unit: str) -> list[tuple[int, int, RgbArray]]:
     """Write the labels of the sheet's horizontal colour bar and return the images to place: ramp and tick lines."""
     top, thickness, width = 42, 11, right - left
-    put_text(
-        figure, left, 7, wrapped(f"Difference map: {unit}", width_px=width, lines=1, size_px=13), size_px=13, colour=DIM_TEXT
-    )
+    # A long unit stands alone: the column's heading says what it is of.
+    named = f"Difference map: {unit}"
+    heading = named if text_width(named, size_px=13) <= width else wrapped(unit, width_px=width, lines=1, size_px=13)
+    put_text(figure, left, 7, heading, size_px=13, colour=DIM_TEXT)
     ramp = np.repeat(np.linspace(0, scale_max, width, dtype=np.float32)[None], thickness, axis=0)
     placed = [(top, left, map_colours(ramp, scale_max=scale_max))]
     marks = [(scale_max, f"≥ {scale_max:.4g}")]

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -25,6 +26,14 @@ def test_a_preset_has_the_parameters_its_text_promises(name: str, millions: floa
     with torch.device("meta"):
         denoiser = Denoiser(method.network, image_channels=1, classes=method.classes)
     assert sum(parameter.numel() for parameter in denoiser.parameters()) / 1e6 == pytest.approx(millions, rel=0.03)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("rgb64-cfg", 3), ("mri4x64-cfg", 4)])
+def test_presets_of_several_channels_are_the_gray_one_but_for_the_channels(name: str, channels: int) -> None:
+    made, gray = PRESETS[name](), PRESETS["gray64-cfg"]()
+    assert (made.method, made.training) == (gray.method, gray.training)
+    assert made.preprocess == replace(gray.preprocess, channels=channels)
+    assert made.preprocess.intensity == "auto"
 
 
 @pytest.mark.parametrize("make", PRESETS.values())

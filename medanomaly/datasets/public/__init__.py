@@ -9,6 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from medanomaly.datasets.public.aptos import aptos
+from medanomaly.datasets.public.brats import brats
+from medanomaly.datasets.public.chexpert import chexpert
+from medanomaly.datasets.public.digits import digits
 from medanomaly.datasets.public.listing import Listing
+from medanomaly.datasets.public.medmnist import medmnist
+from medanomaly.datasets.public.mnist import mnist
+from medanomaly.datasets.public.nih import nih
+from medanomaly.datasets.public.pcam import pcam
+from medanomaly.datasets.public.vindr import vindr
 
-PUBLIC_SETS: dict[str, Callable[..., Listing]] = {}
+PUBLIC_SETS: dict[str, Callable[..., Listing]] = {
+    "brats": brats,
+    "chexpert": chexpert,
+    "aptos": aptos,
+    "digits": digits,
+    "medmnist": medmnist,
+    "mnist": mnist,
+    "nih": nih,
+    "pcam": pcam,
+    "vindr": vindr,
+}

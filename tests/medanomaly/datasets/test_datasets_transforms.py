@@ -196,7 +196,7 @@ def test_a_map_of_another_size_or_a_whole_batch_is_refused_on_the_way_back() -> 
     "wrong",
     [
         {"image_size": 0},
-        {"image_size": 8, "channels": 2},
+        {"image_size": 8, "channels": 0},
         {"image_size": 8, "intensity": "minmax"},
         {"image_size": 8, "intensity": "range"},
         {"image_size": 8, "low": 0.0, "high": 1.0},

@@ -166,6 +166,26 @@ def test_a_map_that_is_not_finite_fails_its_image_only(records: list[Record], tm
     assert not any(name.startswith(f"maps/{Path(records[0].id).stem}") for name in results_of(tmp_path / "out"))
 
 
+@pytest.mark.parametrize(
+    ("constant", "note"), [((), ""), ((1,), "constant channel 2 of 4; "), ((0, 1, 2, 3), "every pixel holds 0; constant image; ")]
+)
+def test_constant_channels_and_the_channel_of_the_pictures_are_told(constant: tuple[int, ...], note: str, tmp_path: Path) -> None:
+    planes = np.random.default_rng(0).normal(size=(4, SIDE, SIDE)).astype(np.float32)
+    planes[list(constant)] = 0
+    np.save(tmp_path / "a.npy", planes)
+    preprocess = PreprocessConfig(image_size=SIDE, channels=4)
+    method = Whiteness()
+    method.localize = lambda x, observer=None: AnomalyResult(  # type: ignore[method-assign]
+        anomaly_map=(x + 1).sum(dim=1, keepdim=True), score=x.amax(dim=(1, 2, 3)), pseudo_healthy=-torch.ones_like(x)
+    )
+    record = Record(id="a", patient_id="a", image=tmp_path / "a.npy")
+    localize_all(method, [record], preprocess, tmp_path / "out", SETTINGS, options=ReadOptions(channels=4))
+    (line,) = lines_of(tmp_path / "out")
+    assert line["message"] == f"{note}pictures: channel 1 of 4 shown"
+    twins = [np.load(tmp_path / "out" / str(name)) for name in line["outputs"] if str(name).endswith(".npy")][1:]  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(twins, -np.ones((1, 4, SIDE, SIDE)))
+
+
 def test_a_job_stopped_between_batches_is_preempted_and_the_same_call_finishes_it(records: list[Record], tmp_path: Path) -> None:
     answers: Iterator[bool] = iter([False, True])
     first = job(Whiteness(), records, tmp_path / "out", stop=lambda: next(answers))

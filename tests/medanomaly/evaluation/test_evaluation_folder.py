@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_cases_keep_their_arrays_exactly_and_nobodys_identity(whole: MethodStudy
     for case, found in zip(folder.cases, chosen, strict=True):
         assert (case.label, case.score) == (found.label, found.score)
         assert np.array_equal(case.anomaly_map, found.anomaly_map)
-        assert np.array_equal(case.pixels, found.pixels[0])
+        assert np.array_equal(case.pixels, found.pixels)
         assert (case.reference is None) == (found.mask is None)
         if found.mask is not None:
             assert np.array_equal(case.reference, found.mask)  # type: ignore[arg-type]
@@ -56,6 +57,21 @@ def test_cases_keep_their_arrays_exactly_and_nobodys_identity(whole: MethodStudy
         with np.load(path) as arrays:
             text = arrays["facts"].tobytes().decode() + path.name
         assert "secret" not in text
+
+
+def test_a_gray_case_kept_without_its_channel_axis_is_read_with_it(
+    written: tuple[Path, EvaluationFolder], tmp_path: Path
+) -> None:
+    out, folder = written
+    shutil.copytree(out, tmp_path / "old")
+    for path in (tmp_path / "old" / "cases").iterdir():
+        with np.load(path) as arrays:
+            kept = {name: arrays[name][0] if name in ("pixels", "pseudo_healthy") else arrays[name] for name in arrays.files}
+        np.savez_compressed(path, **kept)
+    for old, new in zip(read_evaluation(tmp_path / "old").cases, folder.cases, strict=True):
+        assert np.array_equal(old.pixels, new.pixels)
+        assert old.pseudo_healthy is not None
+        assert old.pseudo_healthy.shape == new.pixels.shape
 
 
 def test_the_tables_and_the_image_lines_lie_beside(written: tuple[Path, EvaluationFolder]) -> None:

@@ -101,3 +101,22 @@ def test_a_sheet_is_written_with_and_without_a_threshold(tmp_path: Path, thresho
     sheet(tmp_path / "sheet.png", folder_of(tmp_path, thresholds=thresholds), num_cases=2, title="Set")
     with Image.open(tmp_path / "sheet.png") as written:
         assert min(written.size) > 256
+
+
+def test_a_colour_case_is_shown_in_colour_and_marked_on_gray() -> None:
+    draws = np.random.default_rng(0)
+    pixels = draws.uniform(-1, 1, (3, 24, 24)).astype(np.float32)
+    anomaly_map, reference = np.zeros((24, 24), np.float32), np.zeros((24, 24), np.bool_)
+    anomaly_map[4:10, 4:10], reference[14:20, 14:20] = 0.8, True
+    colour = Case(
+        label="diseased", score=1.0, pixels=pixels, pseudo_healthy=pixels / 2, anomaly_map=anomaly_map, reference=reference
+    )
+    images = case_view(colour, 0, threshold=0.5, scale_max=1.0).images
+    for name, planes in (("original", pixels), ("pseudo-healthy", pixels / 2)):
+        np.testing.assert_array_equal(picture(images[name]), np.rint((np.moveaxis(planes.astype(float), 0, 2) + 1) * 127.5))
+    allowed = {"heatmap": anomaly_map > 0.5, "outline": np.zeros((24, 24), np.bool_)}
+    allowed["outline"][3:11, 3:11] = allowed["outline"][13:21, 13:21] = True
+    for name, marked in allowed.items():
+        coloured = np.ptp(picture(images[name]).astype(int), axis=2) > 0
+        assert coloured.any()
+        assert not coloured[~marked].any()

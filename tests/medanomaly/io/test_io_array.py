@@ -45,7 +45,7 @@ def test_a_leading_axis_of_one_or_three_holds_planes(tmp_path):
     assert code_of(tmp_path / "three.npy") == "E_COLOR"
 
 
-@pytest.mark.parametrize("shape", [(), (5,), (4, 6, 3), (2, 4, 6), (1, 1, 4, 6)])
+@pytest.mark.parametrize("shape", [(), (5,), (4, 6, 3), (1, 1, 4, 6)])
 def test_other_layouts_are_refused_not_guessed(tmp_path, shape):
     np.save(tmp_path / "layout.npy", np.zeros(shape, np.float32))
     assert code_of(tmp_path / "layout.npy") == "E_SHAPE"

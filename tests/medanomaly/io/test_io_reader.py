@@ -146,7 +146,7 @@ def test_nan_and_infinity_are_refused_with_count_and_place_unless_a_value_is_cho
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"channels": 2}, {"voi": "auto"}, {"frame": -1}, {"window_index": -1}, {"nan_to": float("nan")}]
+    "wrong", [{"channels": 0}, {"voi": "auto"}, {"frame": -1}, {"window_index": -1}, {"nan_to": float("nan")}]
 )
 def test_options_that_cannot_be_are_refused_where_they_are_built(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -6,7 +6,8 @@ from PIL import Image
 
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.views.canvas import DARK_GROUND, PREDICTED
-from medanomaly.views.overlay import colour_bar, draw_outline, map_colours, map_overlay, overlay_figure, scale_ticks, to_gray8
+from medanomaly.views.overlay import colour_bar, draw_outline, map_colours, map_overlay, overlay_figure, scale_ticks
+from medanomaly.views.shown import to_gray8
 
 
 def plane(*values: float) -> np.ndarray:
@@ -118,7 +119,7 @@ def test_drawing_changes_none_of_its_inputs():
     ("pixels", "anomaly_map", "code"),
     [
         (np.zeros((4, 4)), np.zeros((4, 5)), "E_GEOMETRY"),
-        (np.zeros((1, 4, 4)), np.zeros((4, 4)), "E_GEOMETRY"),
+        (np.zeros((1, 1, 4, 4)), np.zeros((4, 4)), "E_GEOMETRY"),
         (np.zeros((0, 4)), np.zeros((0, 4)), "E_GEOMETRY"),
         (np.full((4, 4), np.nan), np.zeros((4, 4)), "E_NONFINITE"),
         (np.zeros((4, 4)), np.full((4, 4), np.inf), "E_NONFINITE"),

@@ -7,8 +7,9 @@ from PIL import Image
 
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.views.canvas import PREDICTED, REFERENCE
-from medanomaly.views.overlay import map_colours, to_gray8
+from medanomaly.views.overlay import map_colours
 from medanomaly.views.sheet import SheetCase, contact_sheet
+from medanomaly.views.shown import to_gray8
 
 CELL, LEFT, TOP, STRIDE = 256, 196, 104, 264
 
