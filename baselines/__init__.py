@@ -9,11 +9,12 @@ from baselines.classifier_ddim import ClassifierDdimConfig
 from baselines.fixed_point_gan import FixedPointGanConfig
 from baselines.noise_start import NoiseStartConfig
 from baselines.presets import BASELINE_PRESETS
+from baselines.random_map import RandomMap
 from medanomaly.methods.experiment import MethodConfig
 from medanomaly.types import AnomalyMethod
 
-FLOORS: dict[str, AnomalyMethod] = {"brightness": Brightness(), "blur residual": BlurResidual()}
-"""Methods that learn nothing, by their name in tables."""
+FLOORS: dict[str, AnomalyMethod] = {"brightness": Brightness(), "blur residual": BlurResidual(), "random": RandomMap()}
+"""Methods that learn nothing, by their name in tables; the last knows nothing of the image either."""
 BASELINES: dict[str, type[MethodConfig]] = {
     config.kind: config for config in (AutoencoderConfig, NoiseStartConfig, ClassifierDdimConfig, FixedPointGanConfig)
 }

@@ -18,7 +18,7 @@ from medanomaly.methods.checks import check_classes, check_input, check_level, c
 from medanomaly.methods.recipe import DiffusionTrainer, NoiseFn, gaussian_noise
 from medanomaly.rng import image_generator, initial_weights
 from medanomaly.scoring.calibration import HealthyCalibration
-from medanomaly.scoring.finish import MapConfig, calibration_of, finish, without_calibration
+from medanomaly.scoring.finish import MapConfig, calibration_of, finish, finished_deviation, without_calibration
 from medanomaly.scoring.maps import difference_map
 from medanomaly.training.config import TrainingConfig
 from medanomaly.types import AnomalyMethod, AnomalyResult, WalkObserver
@@ -108,9 +108,13 @@ class NoiseStart:
         check_input(x, self.denoiser.image_channels, self.config.size_multiple)
         sampler = self.config.sampler
         draws = [image_generator(sampler.seed, "noise start", image) for image in x]
-        pseudo_healthy = torch.stack([self.reconstruct(x, draws, observer) for _ in range(sampler.num_samples)]).mean(dim=0)
-        anomaly_map, score = finish(difference_map(x, pseudo_healthy), self.config.map, self.calibration)
-        return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy)
+        made = [self.reconstruct(x, draws, observer) for _ in range(sampler.num_samples)]
+        pseudo_healthy = torch.stack(made).mean(dim=0)
+        settings, calibration = self.config.map, self.calibration
+        anomaly_map, score = finish(difference_map(x, pseudo_healthy), settings, calibration)
+        # The map is that of the mean reconstruction; the deviation is between the maps of the single ones.
+        map_std = finished_deviation([difference_map(x, one) for one in made], settings, calibration)
+        return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy, map_std=map_std)
 
     def reconstruct(self, x: Tensor, draws: list[torch.Generator], observer: WalkObserver | None) -> Tensor:
         """(B, C, H, W) in [-1, 1]: one sample of what a healthy image with this coarse structure looks like."""

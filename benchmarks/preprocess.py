@@ -35,7 +35,7 @@ def film(index: int, rows: int, columns: int, white: int) -> np.ndarray:
     """(rows, columns) uint16 in 0..white: smooth blobs and noise of 1 %, so that codecs work as on a film."""
     random = np.random.default_rng(index)
     coarse = random.random((12, 12))
-    smooth = zoom(coarse, (rows / 12, columns / 12), order=3)[:rows, :columns]
+    smooth = zoom(coarse, (rows / 12, columns / 12), order=1)[:rows, :columns]
     noisy = smooth + random.normal(0, 0.01, smooth.shape)
     return np.asarray(np.rint(np.clip(noisy, 0, 1) * white), dtype=np.uint16)
 

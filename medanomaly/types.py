@@ -103,6 +103,9 @@ class AnomalyResult:
     """(B,) one number an image."""
     pseudo_healthy: Tensor | None = None
     """(B, C, H, W) in [-1, 1]: the healthy counterfactual, where the method makes one."""
+    map_std: Tensor | None = None
+    """(B, 1, H, W) >= 0, in the map's unit: per-pixel sample deviation (n - 1) of the maps that the answer was made of (noise levels,
+    or draws of the noise); None where there is only one."""
 
 
 class Observer(Protocol):

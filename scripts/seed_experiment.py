@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -55,7 +56,7 @@ def experiment_of(flags: Mapping[str, Any]) -> Experiment:
         precision="bf16" if flags["use_fp16"] else "fp32",
         save_every=flags["save_interval"],
         log_every=flags["log_interval"],
-        num_workers=flags["num_workers"],
+        num_workers=min(flags["num_workers"], os.cpu_count() or 1),
     )
     preprocess = replace(base.preprocess, image_size=flags["image_size"], channels=flags["in_channels"])
     return Experiment(name=base.name, method=method, preprocess=preprocess, training=training)

@@ -71,7 +71,7 @@ TRAINING: dict[str, Flag] = {
     "microbatch": Flag(default=-1, ignored="a batch is not divided; choose a smaller --batch_size if memory is short"),
     "fp16_scale_growth": Flag(default=1e-3, ignored="bf16 needs no loss scaling"),
     "resume_checkpoint": Flag(default="", ignored="the same command with the same --result_dir continues by itself"),
-    "num_workers": Flag(default=4, means="loader processes"),
+    "num_workers": Flag(default=4, means="loader processes, at most one a core"),
 }
 SAMPLING: dict[str, Flag] = {
     "guidance_scale": Flag(default=4.0, means="the seed's w, from 0: g = w + 1 here"),

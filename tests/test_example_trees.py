@@ -85,7 +85,7 @@ def test_from_the_published_tree_to_heatmaps(name: str, tmp_path: Path, capsys: 
         evaluated = tmp_path / "evaluated"
         few = ("--num-resamples", "20", "--floors", "false")
         assert run("evaluate", trained, manifest, evaluated, *few, *quiet) == 0
-        assert run("report", json.dumps([str(evaluated)])) == 0
+        assert run("report", evaluated) == 0
         assert (evaluated / "report.html").stat().st_size > 10_000
     capsys.readouterr()
 

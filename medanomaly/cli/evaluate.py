@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from baselines import FLOORS
@@ -14,18 +15,24 @@ from medanomaly.cli.device import choose_device
 from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.cli.output import make_folder, refuse_existing
 from medanomaly.cli.parsing import run_function
+from medanomaly.config import to_dict
 from medanomaly.datasets.dataset import ManifestDataset
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
 from medanomaly.datasets.splits import spread
 from medanomaly.errors import ConfigError, InputError
+from medanomaly.evaluation.cost import cost
 from medanomaly.evaluation.folder import write_evaluation
 from medanomaly.evaluation.measure import MeasureConfig
 from medanomaly.evaluation.study import study
 from medanomaly.evaluation.tables import as_markdown, comparison, same_images
+from medanomaly.evaluation.test_counter import count_text, record_test_evaluation
 from medanomaly.files import sha256_of
 from medanomaly.methods.experiment import TrainedMethod, load_trained
 from medanomaly.training.log import environment
 from medanomaly.types import Sample
+
+SHIPPED = Path(__file__).parent.parent / "weights"
+"""Weights that travel with the package: nothing is written beside them."""
 
 
 def evaluate(
@@ -42,6 +49,7 @@ def evaluate(
     noise_level: int | None = None,
     num_steps: int | None = None,
     guidance_scale: float | None = None,
+    noise_levels: list[int] | None = None,
     allow_outside: bool = False,
     overwrite: bool = False,
     device: str = "auto",
@@ -55,7 +63,7 @@ def evaluate(
         data: manifest with test rows, and val rows to choose thresholds on
         out: folder for evaluation.json, table.md, table.csv, images.csv and cases/
         title: name of the data set in tables; default: the manifest's name
-        floors: also measure brightness and blur residual
+        floors: also measure brightness, blur residual and a random map
         num_resamples: of the bootstrap over patients
         max_images: measure only this many test images, spread over the ids; 0 = all
         max_val_images: choose thresholds on only this many val images, spread over the ids; 0 = all
@@ -64,6 +72,7 @@ def evaluate(
         noise_level: replaces the checkpoint's
         num_steps: replaces the checkpoint's
         guidance_scale: replaces the checkpoint's g
+        noise_levels: maps of these levels are averaged, noise_level among them, e.g. '[350, 500, 650]'; replaces the checkpoint's
         allow_outside: the manifest may name files outside of its own folder
         overwrite: replace an earlier evaluation
         device: auto, cpu, cuda, ...
@@ -75,9 +84,10 @@ def evaluate(
             raise ConfigError(f"{name} must be at least {least}, got {value}", code="E_CONFIG")
     where = choose_device(device)
     refuse_existing(out / "evaluation.json", overwrite=overwrite)
-    changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale}
+    changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale, "noise_levels": noise_levels}
     changed = {name: value for name, value in changed.items() if value is not None}
-    trained = load_trained(resolve_checkpoint(checkpoint), ALL_METHODS, where, sampler=changed)
+    weights = resolve_checkpoint(checkpoint)
+    trained = load_trained(weights, ALL_METHODS, where, sampler=changed)
     records = read_manifest(data, allow_outside=allow_outside)
     healthy = trained.experiment.method.target
     test, validation = samples_of(records, "test", trained, max_images), samples_of(records, "val", trained, max_val_images)
@@ -109,8 +119,15 @@ def evaluate(
         )
         for name, method in methods.items()
     ]
+    # Of all methods, and each asked once more for one image: a few evaluations against those of the whole set.
+    first = torch.stack([test[0].x]).to(where)
+    costs = {name: to_dict(cost(method, first)) for name, method in methods.items()}
+    fingerprint = manifest_fingerprint(records)
+    counted = record_test_evaluation(weights, out, manifest_sha256=fingerprint, num_images=len(test), shipped=SHIPPED)
     facts: dict[str, Any] = {
-        "manifest_sha256": manifest_fingerprint(records),
+        "manifest_sha256": fingerprint,
+        "cost": costs,
+        "test_evaluations": counted,
         "experiment": trained.experiment.to_dict(),
         "licence": trained.provenance.get("licence", ""),
         "environment": environment(),
@@ -118,8 +135,9 @@ def evaluate(
         "max_images": max_images,
         "max_val_images": max_val_images,
     }
-    for stale in (out / "cases").glob("[0-9][0-9][0-9].npz") if (out / "evaluation.json").exists() else ():
-        stale.unlink()
+    for kind in ("cases", "worst") if (out / "evaluation.json").exists() else ():
+        for stale in (out / kind).glob("[0-9][0-9][0-9].npz"):
+            stale.unlink()
     content = write_evaluation(
         out,
         studies,
@@ -128,6 +146,7 @@ def evaluate(
         facts=facts,
         max_cases=max_cases,
         unit=trained.experiment.method.map.unit,
+        notes=[count_text(counted)],
     )
     if table:
         print(f"{same_images(content['counts'])}\n\n{as_markdown(*comparison(content['methods']))}")
@@ -156,7 +175,7 @@ def refuse_seen(records: Sequence[Record], trained: TrainedMethod, data: Path) -
 
 def resolve_checkpoint(path: Path) -> Path:
     """A file, a folder with model.safetensors, or the name of weights shipped with the package."""
-    shipped = Path(__file__).parent.parent / "weights" / path
+    shipped = SHIPPED / path
     return shipped / "model.safetensors" if not path.exists() and len(path.parts) == 1 and shipped.is_dir() else path
 
 

@@ -45,6 +45,7 @@ def localize(
     noise_level: int | None = None,
     num_steps: int | None = None,
     guidance_scale: float | None = None,
+    noise_levels: list[int] | None = None,
     batch_size: int = 8,
     allow_color: bool = False,
     frame: int | None = None,
@@ -56,6 +57,8 @@ def localize(
 ) -> int:
     """Write float maps, masks, pseudo-healthy images and overlays at native size, and report.jsonl; a rerun does what is missing.
 
+    A map made of several (noise levels, draws of the noise) comes with their deviation, pixel by pixel, below uncertainty/.
+
     Args:
         checkpoint: model.safetensors, its folder, or the name of shipped weights
         source: an image (DICOM, PNG, JPEG, TIFF, NIfTI, npy), a folder of them, or a manifest CSV
@@ -65,6 +68,7 @@ def localize(
         noise_level: replaces the checkpoint's
         num_steps: replaces the checkpoint's
         guidance_scale: replaces the checkpoint's g
+        noise_levels: maps of these levels are averaged, noise_level among them, e.g. '[350, 500, 650]'; replaces the checkpoint's
         batch_size: images a forward pass
         allow_color: turn colour images into luma for a gray model
         frame: which frame of files that hold several
@@ -77,7 +81,7 @@ def localize(
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}", code="E_CONFIG")
     where = choose_device(device)
-    changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale}
+    changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale, "noise_levels": noise_levels}
     changed = {name: value for name, value in changed.items() if value is not None}
     path = resolve_checkpoint(checkpoint)
     if frame is not None and frame < 0:
@@ -94,6 +98,10 @@ def localize(
     # No frame and frame 0 read the same of a file that has one; colour that was refused before changes no image that was done.
     content = {"weights": sha256_of(path), "experiment": trained.experiment.to_dict(), "threshold": value, "frame": frame or 0}
     content |= {} if nan_to is None else {"nan_to": nan_to}
+    # One level is what there was before there could be several: such a job goes on.
+    sampler = content["experiment"]["method"].get("sampler", {})
+    if sampler.get("noise_levels") is None:
+        sampler.pop("noise_levels", None)
     channels = trained.experiment.preprocess.channels
     options = ReadOptions(channels=channels, allow_color=allow_color, frame=frame, nan_to=nan_to)
     settings = BulkSettings(

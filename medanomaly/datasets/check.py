@@ -31,7 +31,7 @@ def check_manifest(
     splits), E_LABEL_CONFLICT (the same bytes with two labels), E_MASK_LABEL (a healthy image with lesion in its mask).
     Warnings: W_DUPLICATE (the same bytes twice in one split), W_LABEL_CASE, W_ONE_CLASS (train has one class), W_NO_SPLIT,
     W_NO_VAL, W_N_TOO_SMALL (test: fewer than 20 patients, or fewer than 5 with disease), W_NO_MASK (diseased test images
-    that nobody annotated), W_MASK_EMPTY (diseased and annotated as empty), W_NO_PATIENT (each image is its own patient),
+    with neither mask nor box), W_MASK_EMPTY (diseased and annotated as empty), W_NO_PATIENT (each image is its own patient),
     W_CONSTANT, W_CHANNELS (images of several channels where ``options`` do not say how many the model takes).
 
     Args:
@@ -124,13 +124,18 @@ def labels(records: Sequence[Record], healthy_class: str) -> list[Finding]:
             by_fold[record.label.casefold()].add(record.label)
     twins = sorted(name for names in by_fold.values() if len(names) > 1 for name in names)
     diseased = [record for record in records if is_diseased(record, healthy_class)]
-    unmasked = [r.id for r in diseased if r.split == "test" and r.mask is None and not r.annotated_empty]
+    unmasked = [r.id for r in diseased if r.split == "test" and r.mask is None and not r.annotated_empty and not r.boxes]
     emptied = [record.id for record in diseased if record.annotated_empty]
     train = {record.label for record in records if record.split == "train" and record.label is not None}
     return [
         *some("W_LABEL_CASE", "labels that differ in case only, and so are different classes", twins, "spell each one way"),
         *some("W_ONE_CLASS", "the only class of train", train if len(train) == 1 else (), "add the others"),
-        *some("W_NO_MASK", "diseased test images without a mask, which no pixel metric counts", unmasked, "annotate them"),
+        *some(
+            "W_NO_MASK",
+            "diseased test images without mask or box, which no localization metric counts",
+            unmasked,
+            "annotate them",
+        ),
         *some("W_MASK_EMPTY", "diseased images annotated as empty", emptied, "check the label and the mask column"),
     ]
 

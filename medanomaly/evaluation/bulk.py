@@ -215,13 +215,14 @@ def answers(
         yield from answers(method, batch[half:], device, out, summary, observer)
         return
     for index, one in enumerate(batch):
-        twin = result.pseudo_healthy
+        twin, spread = result.pseudo_healthy, result.map_std
         yield (
             one,
             AnomalyResult(
                 anomaly_map=result.anomaly_map[index : index + 1].cpu(),
                 score=result.score[index : index + 1].cpu(),
                 pseudo_healthy=None if twin is None else twin[index : index + 1].cpu(),
+                map_std=None if spread is None else spread[index : index + 1].cpu(),
             ),
         )
 
@@ -248,6 +249,9 @@ def write_outputs(out: Path, loaded: Loaded, result: AnomalyResult, settings: Bu
             # The picture shows one channel; the array has them all.
             outputs.append(f"pseudo_healthy/{name}.npy")
             write_npy(out / outputs[-1], twin)
+    if result.map_std is not None:
+        outputs.append(f"uncertainty/{name}.npy")
+        write_npy(out / outputs[-1], np.clip(to_native(result.map_std[0], loaded.geometry)[0], 0, None))
     if settings.threshold is not None:
         outputs += [f"masks/{name}.png", f"overlays/{name}.png", f"figures/{name}.png"]
         threshold, scale_max = settings.threshold, settings.scale_max

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from medanomaly.datasets.transforms import to_native
-from medanomaly.types import AnomalyMethod, BoolArray, Box, FloatArray, Sample, WalkObserver
+from medanomaly.types import AnomalyMethod, AnomalyResult, BoolArray, Box, FloatArray, Sample, WalkObserver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,8 @@ class Prediction:
     score: float
     boxes: tuple[Box, ...] | None = None
     """Around lesions, px of the map; None = nobody drew boxes, () = somebody looked and drew none."""
+    map_std: FloatArray | None = None
+    """(rows, columns) >= 0: how far the maps that this one was made of differ, in its unit; None where there is only one."""
 
 
 def predict(
@@ -44,20 +46,25 @@ def predict(
     """Predictions in the order of the samples, computed ``batch_size`` at a time."""
     stream = iter(samples)
     while batch := list(islice(stream, batch_size)):
-        result = method.localize(torch.stack([sample.x for sample in batch]).to(device), observer)
-        for index, sample in enumerate(batch):
-            twin = result.pseudo_healthy
-            yield Prediction(
-                id=sample.id,
-                patient_id=sample.patient_id,
-                label=sample.label,
-                mask=sample.mask,
-                pixels=np.clip(to_native(sample.x, sample.geometry), -1, 1),
-                pseudo_healthy=None if twin is None else np.clip(to_native(twin[index].cpu(), sample.geometry), -1, 1),
-                anomaly_map=np.clip(to_native(result.anomaly_map[index].cpu(), sample.geometry)[0], 0, None),
-                score=float(result.score[index]),
-                boxes=sample.boxes,
-            )
+        yield from at_native_size(batch, method.localize(torch.stack([sample.x for sample in batch]).to(device), observer))
+
+
+def at_native_size(batch: Sequence[Sample], result: AnomalyResult) -> Iterator[Prediction]:
+    """A prediction for each sample of a batch from the method's answer to it."""
+    twin, spread = result.pseudo_healthy, result.map_std
+    for index, sample in enumerate(batch):
+        yield Prediction(
+            id=sample.id,
+            patient_id=sample.patient_id,
+            label=sample.label,
+            mask=sample.mask,
+            pixels=np.clip(to_native(sample.x, sample.geometry), -1, 1),
+            pseudo_healthy=None if twin is None else np.clip(to_native(twin[index].cpu(), sample.geometry), -1, 1),
+            anomaly_map=np.clip(to_native(result.anomaly_map[index].cpu(), sample.geometry)[0], 0, None),
+            score=float(result.score[index]),
+            boxes=sample.boxes,
+            map_std=None if spread is None else np.clip(to_native(spread[index].cpu(), sample.geometry)[0], 0, None),
+        )
 
 
 def with_truth(predictions: Iterable[Prediction], healthy: str) -> list[tuple[Prediction, BoolArray]]:

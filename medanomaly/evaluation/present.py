@@ -52,7 +52,10 @@ def section(folder: EvaluationFolder) -> Section:
         f"{counts['num_images']} test images of {counts['num_patients']} patients: {counts['num_diseased']} diseased, "
         f"{counts['num_healthy']} healthy; {counts['num_with_lesion']} with a lesion mask."
     )
-    if counts["num_diseased_without_mask"]:
+    boxed = counts.get("num_with_boxes", 0)
+    if boxed:
+        intro += f" {boxed} images have boxes drawn around lesions, which the box numbers count."
+    if counts["num_diseased_without_mask"] and not boxed:
         intro += f" {counts['num_diseased_without_mask']} diseased images have no mask: only image-level numbers count them."
     if display["criterion"]:
         intro += f" Masks and outlines: map > {display['threshold']:.3f} ({display['criterion']})."

@@ -12,6 +12,7 @@ import torch
 
 from medanomaly.evaluation.measure import MeasureConfig, Measured, measure, origin
 from medanomaly.evaluation.measure_boxes import measure_boxes
+from medanomaly.evaluation.measure_uncertainty import measure_uncertainty
 from medanomaly.evaluation.operating_points import choose_operating_points
 from medanomaly.evaluation.predict import Prediction, predict, with_truth
 from medanomaly.metrics.fidelity import psnr
@@ -103,6 +104,7 @@ def study(
     elapsed = time.perf_counter() - start
     rows = measure(found, chosen, healthy=healthy, validation=checked, config=config)
     rows += measure_boxes(found, chosen, config=config)
+    rows += measure_uncertainty(found, chosen, healthy=healthy, config=config)
     return MethodStudy(
         name=name,
         predictions=tuple(found),

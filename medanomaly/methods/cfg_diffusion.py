@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from medanomaly.methods.checks import (
     check_classes,
     check_input,
     check_level,
+    check_noise_levels,
     check_steps,
     refuse_other_classes,
     uncalibrated,
@@ -25,7 +27,7 @@ from medanomaly.methods.checks import (
 from medanomaly.methods.recipe import DiffusionTrainer
 from medanomaly.rng import initial_weights
 from medanomaly.scoring.calibration import HealthyCalibration
-from medanomaly.scoring.finish import MapConfig, calibration_of, finish, without_calibration
+from medanomaly.scoring.finish import MapConfig, calibration_of, finish, finished_deviation, without_calibration
 from medanomaly.scoring.maps import difference_map
 from medanomaly.training.config import TrainingConfig
 from medanomaly.types import AnomalyMethod, AnomalyResult, EpsFn, WalkObserver
@@ -45,9 +47,12 @@ class SamplerConfig:
     """(low, high) levels inside which g applies; conditional (g = 1) outside. None = everywhere."""
     dynamic_threshold: float | None = None
     """Quantile of |x_0| for dynamic thresholding of the guided half, e.g. 0.995; None = off."""
+    noise_levels: tuple[int, ...] | None = None
+    """Levels whose maps are averaged, ``noise_level`` among them, each with a walk of its own (``steps_to``); None = ``noise_level``."""
 
     def __post_init__(self) -> None:
         check_steps(self.noise_level, self.num_steps)
+        check_noise_levels(self.noise_levels, self.noise_level)
         if not 0 <= self.guidance_scale <= 50:
             raise ConfigError(f"sampler.guidance_scale must be in 0..50, got {self.guidance_scale}", code="E_CONFIG")
         if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1]:
@@ -56,6 +61,18 @@ class SamplerConfig:
             )
         if self.dynamic_threshold is not None and not 0 < self.dynamic_threshold <= 1:
             raise ConfigError(f"sampler.dynamic_threshold must be in (0, 1], got {self.dynamic_threshold}", code="E_CONFIG")
+
+    @property
+    def all_levels(self) -> tuple[int, ...]:
+        """Every level an image is encoded to, upwards."""
+        return tuple(sorted(self.noise_levels)) if self.noise_levels else (self.noise_level,)
+
+    def steps_to(self, level: int) -> int:
+        """DDIM steps each way between 0 and ``level``: round(num_steps level / noise_level), at least 1.
+
+        That is the width of the steps to ``noise_level``. Equal widths give all levels the same discretisation error; with equal numbers of steps the maps would differ by that error too.
+        """
+        return max(round(self.num_steps * level / self.noise_level), 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +99,7 @@ class CfgDiffusionConfig:
         check_classes(self.classes, self.target)
         if not 0 <= self.p_uncond <= 1:
             raise ConfigError(f"method.p_uncond must be in [0, 1], got {self.p_uncond}", code="E_CONFIG")
-        check_level(self.sampler.noise_level, self.schedule.num_levels)
+        check_level(self.sampler.all_levels[-1], self.schedule.num_levels)
 
     @property
     def size_multiple(self) -> int:
@@ -115,7 +132,32 @@ class CfgDiffusion:
         self.denoiser = denoiser
         self.calibration = calibration
         self.schedule = NoiseSchedule.from_config(config.schedule)
-        self.levels = self.schedule.grid(config.sampler.noise_level, config.sampler.num_steps)
+        self.levels = self.grid(config.sampler.noise_level)
+
+    def grid(self, noise_level: int) -> list[int]:
+        """Levels of the walk to ``noise_level``, 0 first."""
+        return self.schedule.grid(noise_level, self.config.sampler.steps_to(noise_level))
+
+    def variant(
+        self,
+        *,
+        sampler: SamplerConfig | None = None,
+        map_config: MapConfig | None = None,
+        calibration: HealthyCalibration | None = None,
+    ) -> CfgDiffusion:
+        """The same network with other settings.
+
+        A healthy calibration belongs to the settings it was made with, so none is carried over.
+
+        Raises:
+            ConfigError: E_CALIBRATION, the map settings ask for a calibration and none is given.
+        """
+        config = replace(self.config, sampler=sampler or self.config.sampler, map=map_config or self.config.map)
+        if config.map.healthy_z and calibration is None:
+            raise ConfigError(
+                "map.healthy_z needs a calibration made with these settings", code="E_CALIBRATION", fix="pass calibration"
+            )
+        return CfgDiffusion(config, self.denoiser, calibration)
 
     def guided(self) -> EpsFn:
         """Noise predictor of the decoding half."""
@@ -134,29 +176,66 @@ class CfgDiffusion:
         """(B, C, H, W) latent at the noise level, with the null class and no guidance."""
         return ddim_walk(condition(self.denoiser, None, self.schedule), x, self.levels, self.schedule, observer)
 
-    @torch.inference_mode()
-    def decode(self, latent: Tensor, eps_fn: EpsFn, observer: WalkObserver | None = None) -> Tensor:
-        """(B, C, H, W) image in [-1, 1] from a latent, clamped once at the end."""
-        return ddim_walk(eps_fn, latent, self.levels[::-1], self.schedule, observer).clamp(-1, 1)
+    def latents(self, x: Tensor, observer: WalkObserver | None = None) -> Iterator[tuple[list[int], Tensor]]:
+        """(walked levels, latent at the last of them) for each of the sampler's levels, upwards.
+
+        A walk that begins like the one before goes on from its latent: with steps of one width the network is asked once for both.
+        """
+        null = condition(self.denoiser, None, self.schedule)
+        walked, latent = [0], x
+        for noise_level in self.config.sampler.all_levels:
+            levels = self.grid(noise_level)
+            if levels[: len(walked)] != walked:
+                walked, latent = [0], x
+            latent = ddim_walk(null, latent, levels[len(walked) - 1 :], self.schedule, observer)
+            walked = levels
+            yield levels, latent
 
     @torch.inference_mode()
+    def decode(
+        self, latent: Tensor, eps_fn: EpsFn, observer: WalkObserver | None = None, levels: Sequence[int] | None = None
+    ) -> Tensor:
+        """(B, C, H, W) image in [-1, 1] from a latent at the last of ``levels`` (default: the method's), clamped once at the end."""
+        walked = self.levels if levels is None else levels
+        return ddim_walk(eps_fn, latent, walked[::-1], self.schedule, observer).clamp(-1, 1)
+
+    def reconstruct(self, latent: Tensor) -> Tensor:
+        """(B, C, H, W) in [-1, 1]: the latent decoded with the null class and no guidance."""
+        return self.decode(latent, condition(self.denoiser, None, self.schedule))
+
     def round_trip(self, x: Tensor) -> Tensor:
         """(B, C, H, W) what encode and decode with the null class make of x: the noise floor under every map."""
-        return self.decode(self.encode(x), condition(self.denoiser, None, self.schedule))
+        return self.reconstruct(self.encode(x))
+
+    @torch.inference_mode()
+    def translate(
+        self, x: Tensor, latent: Tensor, observer: WalkObserver | None = None, levels: Sequence[int] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(raw map (B, 1, H, W), pseudo-healthy (B, C, H, W)) of x from its latent at the last of ``levels``."""
+        pseudo_healthy = self.decode(latent, self.guided(), observer, levels)
+        raw_map = difference_map(x, pseudo_healthy)
+        if self.config.map.subtract_round_trip:
+            unguided = self.decode(latent, condition(self.denoiser, None, self.schedule), levels=levels)
+            raw_map = (raw_map - difference_map(x, unguided)).clamp(min=0)
+        return raw_map, pseudo_healthy
+
+    def finished(self, raw_maps: Sequence[Tensor], pseudo_healthy: Tensor) -> AnomalyResult:
+        """The result from one raw (B, 1, H, W) map a level: the mean is filtered and calibrated, then scored."""
+        settings, calibration = self.config.map, self.calibration
+        anomaly_map, score = finish(torch.stack(tuple(raw_maps)).mean(dim=0), settings, calibration)
+        map_std = finished_deviation(raw_maps, settings, calibration)
+        return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy, map_std=map_std)
 
     @torch.inference_mode()
     def localize(self, x: Tensor, observer: WalkObserver | None = None) -> AnomalyResult:
-        """Map, score and pseudo-healthy twin of x (B, C, H, W) in [-1, 1]."""
+        """Map, score and pseudo-healthy twin of x (B, C, H, W) in [-1, 1]; the twin is that of ``sampler.noise_level``."""
         check_input(x, self.denoiser.image_channels, self.config.size_multiple)
-        latent = self.encode(x, observer)
-        pseudo_healthy = self.decode(latent, self.guided(), observer)
-        anomaly_map = difference_map(x, pseudo_healthy)
-        settings = self.config.map
-        if settings.subtract_round_trip:
-            unguided = self.decode(latent, condition(self.denoiser, None, self.schedule))
-            anomaly_map = (anomaly_map - difference_map(x, unguided)).clamp(min=0)
-        anomaly_map, score = finish(anomaly_map, settings, self.calibration)
-        return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy)
+        raw_maps, twin = [], x
+        for levels, latent in self.latents(x, observer):
+            raw_map, pseudo_healthy = self.translate(x, latent, observer, levels)
+            raw_maps.append(raw_map)
+            twin = pseudo_healthy if levels[-1] == self.config.sampler.noise_level else twin
+        return self.finished(raw_maps, twin)
 
 
 class CfgDiffusionRecipe(DiffusionTrainer):

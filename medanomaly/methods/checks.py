@@ -35,6 +35,24 @@ def check_steps(noise_level: int, num_steps: int) -> None:
         raise ConfigError(f"sampler.num_steps must be in 1..noise_level={noise_level}, got {num_steps}", code="E_CONFIG")
 
 
+def check_noise_levels(noise_levels: Sequence[int] | None, noise_level: int) -> None:
+    """Levels to average over: different, at least 1, the one that the settings are given at among them; None = that one alone.
+
+    Raises:
+        ConfigError: E_CONFIG.
+    """
+    if noise_levels is None:
+        return
+    if noise_level not in noise_levels:
+        raise ConfigError(
+            f"sampler.noise_levels must hold sampler.noise_level={noise_level}, got {tuple(noise_levels)}",
+            code="E_CONFIG",
+            fix="name both: num_steps and the pseudo-healthy image belong to noise_level",
+        )
+    if len(set(noise_levels)) != len(noise_levels) or min(noise_levels) < 1:
+        raise ConfigError(f"sampler.noise_levels must be different and at least 1, got {tuple(noise_levels)}", code="E_CONFIG")
+
+
 def check_level(noise_level: int, num_levels: int) -> None:
     """The schedule has to reach the level.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -55,6 +55,16 @@ def finish(anomaly_map: Tensor, config: MapConfig, calibration: HealthyCalibrati
     if calibration is not None:
         anomaly_map = calibration.z_map(anomaly_map)
     return anomaly_map, image_score(anomaly_map, config.image_score)
+
+
+def finished_deviation(raw_maps: Sequence[Tensor], config: MapConfig, calibration: HealthyCalibration | None) -> Tensor | None:
+    """(B, 1, H, W) sample deviation (n - 1), pixel by pixel, of the finished maps; None for fewer than two.
+
+    Each raw (B, 1, H, W) map is filtered and calibrated as the one that is compared, so the deviation has that map's unit.
+    """
+    if len(raw_maps) < 2:
+        return None
+    return torch.stack([finish(one, config, calibration)[0] for one in raw_maps]).std(dim=0, correction=1)
 
 
 def calibration_tensors(calibration: HealthyCalibration) -> dict[str, Tensor]:

@@ -54,6 +54,14 @@ def test_the_critic_judges_patches_and_names_one_class_an_image_at_any_size(side
     assert logits.shape == (2, 3)
 
 
+@pytest.mark.parametrize(("row", "column"), [(0, 0), (0, -1), (-1, 0), (-1, -1), (8, 8)])
+def test_every_place_of_an_image_counts_for_its_class(row: int, column: int) -> None:
+    critic, x = Critic(1, 2, base_channels=4, num_layers=2), images(1)
+    changed = x.clone()
+    changed[..., row, column] += 1
+    assert not torch.allclose(critic(x)[1], critic(changed)[1], atol=1e-4)
+
+
 def test_the_critic_sees_each_image_alone() -> None:
     critic = Critic(1, 2, base_channels=4, num_layers=2)
     together, alone = critic(images(3))[0], critic(images(3)[:1])[0]

@@ -76,13 +76,18 @@ def test_a_step_reports_the_terms_of_the_networks_that_moved() -> None:
 
 
 def test_the_translators_step_changes_nothing_of_the_critic() -> None:
-    weights = []
+    weights: list[dict[str, Any]] = []
     for n_critic in (1, 100):
         trainer = recipe(replace(TINY_GAN, n_critic=n_critic))
         trainer.num_critic_steps_waiting = 0
         assert ("g_loss" in steps(trainer, 0, 1)[0]) == (n_critic == 1)
         assert all(parameter.requires_grad for parameter in trainer.critic.parameters())
-        weights.append(weights_of(trainer.critic))
+        # Its gradient too: one from the translator's loss would be made for nothing.
+        gradients = {
+            name: parameter.grad.clone() for name, parameter in trainer.critic.named_parameters() if parameter.grad is not None
+        }
+        weights.append({"weights": weights_of(trainer.critic), "gradients": gradients})
+    assert weights[0]["gradients"]
     assert differences(weights[0], weights[1]) == []
 
 

@@ -23,7 +23,7 @@ from medanomaly.datasets.findings import Finding
 from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.public.chexpert_labels import OTHER_NAME
 from medanomaly.datasets.public.coco_rle import decode_rle
-from medanomaly.datasets.public.listing import Progress, same_settings
+from medanomaly.datasets.public.listing import Progress, continue_or_empty
 from medanomaly.datasets.walk_files import image_files
 from medanomaly.errors import InputError
 from medanomaly.files import sha256_of
@@ -86,7 +86,7 @@ def with_masks(
             fix="CheXlocalize covers the validation and test films: choose their part with --test",
         )
     target = folder / "masks" / observation.replace(" ", "_")
-    writing: bool | None = None
+    is_prepared = False
     changed: dict[str, Record | None] = {}
     other_size, empty, contradicting = [], [], []
     for record in progress(listed, "masks"):
@@ -110,12 +110,13 @@ def with_masks(
         file = segmentation.file
         if file is None or fitted is not mask:
             file = target / f"{key_of(record)}.png"
-            if writing is None:
-                settings = {"masks": fingerprints(masks), "observation": observation, "resize": resize}
+            if not is_prepared:
+                settings: dict[str, Any] = {"masks": fingerprints(masks), "observation": observation}
                 # Only resized masks depend on the films, of which there may be a full and a small copy.
                 settings["films"] = stable_hash(*sorted(str(other.image) for other in listed)) if resize else None
-                writing = not same_settings(target, settings)
-            if writing or not file.is_file():
+                continue_or_empty(target, settings)
+                is_prepared = True
+            if not file.is_file():
                 write_png(file, fitted)
         changed[record.id] = replace(record, mask=file)
     if other_size:

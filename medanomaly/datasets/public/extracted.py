@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from medanomaly.datasets.public.listing import Progress, same_settings, silent
+from medanomaly.datasets.public.listing import Progress, continue_or_empty, silent
 from medanomaly.errors import ResourceError
 
 Pixels = npt.NDArray[np.uint8]
@@ -57,7 +57,7 @@ def write_pictures(
         ResourceError: E_DISK_FULL or E_OUTPUT.
     """
     try:
-        empty_if_changed(folder, settings)
+        continue_or_empty(folder, settings)
         todo = [index for index, name in enumerate(names) if not is_finished(folder / f"{name}.png")]
         failed: set[str] = set()
         if not todo:
@@ -76,17 +76,6 @@ def write_pictures(
             fix="free space and run again" if is_full else "choose another folder for the manifest",
         ) from error
     return failed
-
-
-def empty_if_changed(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Remove the PNGs that other settings made, so that what is in the folder from now on follows these."""
-    is_ours = (folder / "settings.json").is_file()
-    if not same_settings(folder, settings) and is_ours:
-        # Interrupted below, the next run must not take the remaining old files for new ones.
-        same_settings(folder, {"state": "being emptied"})
-        for path in folder.rglob("*.png"):
-            path.unlink()
-        same_settings(folder, settings)
 
 
 def is_finished(path: Path) -> bool:

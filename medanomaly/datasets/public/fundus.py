@@ -42,7 +42,7 @@ class Disc:
 def find_disc(pixels: FloatArray) -> Disc | None:
     """The circle that bounds the bright disc; None where no dark surround is, or what is bright is no disc.
 
-    The largest bright region, holes filled, is taken for the retina; those points of its rim that do not lie on the border of
+    The largest bright region is taken for the retina; those points of its rim that do not lie on the border of
     the photograph lie on the circle, also where the camera cut the disc above and below. The circle is fitted by least squares
     (Kasa 1976) to these, again and again without the points far from it: notches, text and bright borders fall out.
 
@@ -50,12 +50,12 @@ def find_disc(pixels: FloatArray) -> Disc | None:
         pixels: (3, H, W) in 0..255.
     """
     step = math.ceil(max(pixels.shape[1:]) / SEARCH_SIDE)
-    bright = ndimage.median_filter(block_mean(np.maximum(np.maximum(pixels[0], pixels[1]), pixels[2]), step), size=3)
+    bright = block_mean(np.maximum(np.maximum(pixels[0], pixels[1]), pixels[2]), step)
     regions, count = ndimage.label(bright > max(DARKEST, RELATIVE * float(np.percentile(bright, 99))))
     if count == 0:
         return None
     sizes = np.bincount(regions.ravel())
-    retina: BoolArray = ndimage.binary_fill_holes(regions == 1 + int(np.argmax(sizes[1:])))
+    retina: BoolArray = regions == 1 + int(np.argmax(sizes[1:]))
     if not MIN_SHARE <= retina.mean() <= MAX_SHARE:
         return None
     rim = rim_points(retina)

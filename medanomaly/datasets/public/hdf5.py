@@ -57,7 +57,7 @@ def plain_dataset(file: Any, path: Path, key: str, tail: tuple[int, ...]) -> Any
         return InputError(f"{key!r} {message}", code=code, path=path, fix="download it from the set's official page")
 
     with library_faults(path, "HDF5"):
-        # The link before anything else: even `key in file` would open the file that an external link names.
+        # The link before what it leads to, which may be a file anywhere on the machine.
         link = file.get(key, getlink=True)
         if link is None:
             raise refused(f"is not there; the file holds {', '.join(map(ascii, file)) or 'nothing'}", "E_LAYOUT")

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from medanomaly.datasets.findings import Finding
 from medanomaly.datasets.manifest import Record
+from medanomaly.errors import InputError
 from medanomaly.files import write_json
 
 T = TypeVar("T")
@@ -31,17 +32,33 @@ def silent(items: Sequence[T], text: str) -> Iterable[T]:  # noqa: ARG001 (the s
     return items
 
 
-def same_settings(folder: Path, settings: Mapping[str, Any]) -> bool:
-    """Whether files that lie in ``folder`` were written with these settings, so that an interrupted extraction may go on.
+def continue_or_empty(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Prepare a folder for PNGs that depend on ``settings``: those of an earlier run with the same settings stay, others go.
 
-    The settings are kept in ``folder/settings.json`` from now on. False = every file has to be written (again).
+    So whoever writes next may skip what is there. The settings are kept in ``folder/settings.json``; while old files are being
+    removed it says so, and an interruption there cannot make old files pass for new ones.
+
+    Raises:
+        InputError: E_EXISTS, the folder holds PNGs that this command did not write.
     """
     kept = folder / "settings.json"
     wanted = json.loads(json.dumps(dict(settings)))
     try:
-        is_same = bool(json.loads(kept.read_text(encoding="utf-8")) == wanted)
+        found = json.loads(kept.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        is_same = False
-    if not is_same:
-        write_json(kept, wanted)
-    return is_same
+        found = None
+    if found == wanted:
+        return
+    old = list(folder.rglob("*.png"))
+    if old and not kept.is_file():
+        raise InputError(
+            "holds PNG files that this command did not write",
+            code="E_EXISTS",
+            path=folder,
+            fix="write the manifest to another folder with --out",
+        )
+    if old:
+        write_json(kept, {"state": "being emptied"})
+        for path in old:
+            path.unlink()
+    write_json(kept, wanted)

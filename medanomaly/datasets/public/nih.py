@@ -63,10 +63,11 @@ def nih(
             :func:`read_boxes` refuse.
     """
     check_options(finding, views, image_size, val_fraction)
-    table, lists = find_tables(root)
+    table, list_paths = find_tables(root)
     films, repeated = read_films(table)
-    split_of = {image: split for split, path in lists.items() for image in read_list(path)}
-    refuse_leakage(films, {split: read_list(path) for split, path in lists.items()}, root)
+    lists = {split: read_list(path) for split, path in list_paths.items()}
+    refuse_leakage(films, lists, root)
+    split_of = {image: split for split, names in lists.items() for image in names}
     box_table = first_file(root, BOX_TABLES)
     boxes = read_boxes(box_table, finding) if box_table is not None else {}
     findings = [

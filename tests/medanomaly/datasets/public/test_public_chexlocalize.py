@@ -113,8 +113,8 @@ def test_a_healthy_film_with_a_mask_is_left_out_and_told(tree: Path) -> None:
         ({"size": [64, 56]}, "E_MALFORMED"),
         ({"size": 64, "counts": "0"}, "E_MALFORMED"),
         ({"size": [64], "counts": "0"}, "E_MALFORMED"),
-        ({"size": [64.0, 56], "counts": "0"}, "E_MALFORMED"),
-        ({"size": [True, 56], "counts": "0"}, "E_MALFORMED"),
+        ({"size": [64.0, 56], "counts": [3584]}, "E_MALFORMED"),
+        ({"size": [True, 3584], "counts": [3584]}, "E_MALFORMED"),
         ({"size": [64, 56], "counts": 5}, "E_MALFORMED"),
         ("text", "E_MALFORMED"),
         ({"size": [64, 56], "counts": "5"}, "E_MALFORMED"),
@@ -227,6 +227,8 @@ def test_the_folder_of_the_download_brings_both_files(tree: Path) -> None:
 def test_masks_that_are_not_there_or_of_other_films_are_refused(tree: Path) -> None:
     assert refused(tree, "absent.json").code == "E_MISSING"
     (tree / "empty").mkdir()
+    assert refused(tree, "empty").code == "E_LAYOUT"
+    write_png(tree / "empty" / "overview.png", np.ones((64, 56), bool))
     assert refused(tree, "empty").code == "E_LAYOUT"
     (tree / "gt_segmentations_val.json").write_text('{"patient64741_study1_view1_frontal": {}}')
     assert refused(tree).code == "E_EMPTY"

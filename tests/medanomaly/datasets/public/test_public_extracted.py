@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from medanomaly.datasets.public.extracted import Pixels, picture_folder, write_pictures
-from medanomaly.errors import ResourceError
+from medanomaly.errors import InputError, ResourceError
 
 NAMES = ["train/0", "train/1", "test/0"]
 
@@ -59,7 +59,9 @@ def test_other_settings_leave_no_old_picture_behind_even_of_names_not_asked_for(
 
 def test_pictures_that_are_not_ours_are_not_removed(tmp_path: Path) -> None:
     (tmp_path / "theirs.png").write_bytes(b"somebody's")
-    write_pictures(tmp_path, NAMES, Source().read, {"a": 1})
+    with pytest.raises(InputError, match="did not write"):
+        write_pictures(tmp_path, NAMES, Source().read, {"a": 1})
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs.png"]
     assert (tmp_path / "theirs.png").read_bytes() == b"somebody's"
 
 

@@ -196,12 +196,15 @@ def test_images_lie_in_one_folder_or_in_numbered_ones(tree: Path, copy: Path, la
     assert {record.image.parent for record in found.values()} == {(copy / layout).resolve()}
 
 
-def test_an_image_in_two_folders_is_taken_from_the_first_and_reported(copy: Path) -> None:
+def test_an_image_in_two_folders_is_taken_from_the_first_and_reported(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "00000001_000.png"
     os.link(copy / "images_001" / "images" / name, copy / "images_002" / "images" / name)
-    listing = read(copy)
-    assert codes(listing)["W_DUPLICATE"].ids == (name,)
-    assert {record.id: record.image.parts[-3] for record in listing.records}[name] == "images_001"
+    real = os.listdir
+    for is_backwards in (False, True):
+        monkeypatch.setattr(os, "listdir", lambda path, turned=is_backwards: sorted(real(path), reverse=turned))
+        listing = read(copy)
+        assert codes(listing)["W_DUPLICATE"].ids == (name,)
+        assert {record.id: record.image.parts[-3] for record in listing.records}[name] == "images_001"
 
 
 def test_a_patient_with_a_box_is_in_test_with_all_images(copy: Path) -> None:

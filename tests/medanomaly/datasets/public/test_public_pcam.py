@@ -124,7 +124,8 @@ def test_a_meta_table_with_other_labels_is_reported_and_one_with_other_rows_refu
     write_meta(root / META, labels[:11], ["slide"] * 11)
     assert code_of(root) == "E_ROW"
     write_meta(root / META, labels, ["slide"] * 11 + [" "])
-    assert code_of(root) == "E_ROW"
+    with pytest.raises(InputError, match="has a row without a slide"):
+        listed(root)
     (root / META).write_text("wsi,centre\nslide,1\n")
     assert code_of(root) == "E_COLUMN"
 
