@@ -25,7 +25,7 @@ from medanomaly.evaluation.folder import write_evaluation
 from medanomaly.evaluation.measure import MeasureConfig
 from medanomaly.evaluation.study import study
 from medanomaly.evaluation.tables import as_markdown, comparison, same_images
-from medanomaly.evaluation.test_counter import count_text, record_test_evaluation
+from medanomaly.evaluation.times_tested import count_text, record_test_evaluation
 from medanomaly.files import sha256_of
 from medanomaly.methods.experiment import TrainedMethod, load_trained
 from medanomaly.training.log import environment

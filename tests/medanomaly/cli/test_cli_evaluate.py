@@ -35,10 +35,10 @@ def test_a_test_set_of_one_class_gives_a_table_without_the_numbers_that_need_two
     manifest = write_labelled(tmp_path, [*VALIDATION, ("t1", label, "test"), ("t2", label, "test")])
     assert evaluate(checkpoint, manifest, tmp_path / "out") == 0
     table = table_of(tmp_path / "out")
-    assert table["metric"] == ["CFG diffusion", "brightness", "blur residual"]
+    assert table["metric"] == ["CFG diffusion", "brightness", "blur residual", "random"]
     assert "image AUROC" not in table
     # A floor makes no healthy twin, so there is nothing to compare outside of lesions.
-    assert table["SSIM outside lesions"][1:] == ["n/a", "n/a"]
+    assert table["SSIM outside lesions"][1:] == ["n/a"] * 3
     content = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert content["curves"] == dict.fromkeys(table["metric"])
     assert main(["report", str(tmp_path / "out")]) == 0
@@ -80,7 +80,7 @@ def test_without_validation_images_the_thresholds_of_the_checkpoint_are_used(che
     manifest = write_labelled(tmp_path, [("t1", "healthy", "test"), ("t2", "diseased", "test")])
     assert evaluate(checkpoint, manifest, tmp_path / "out") == 0
     methods = json.loads((tmp_path / "out" / "evaluation.json").read_text())["methods"]
-    assert [[point["value"] for point in method["operating_points"]] for method in methods] == [[0.3], [], []]
+    assert [[point["value"] for point in method["operating_points"]] for method in methods] == [[0.3], [], [], []]
 
 
 def test_an_output_folder_that_cannot_be_is_refused_before_anything_is_computed(

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from medanomaly.cli.main import main
 
-FLOORS = ("brightness", "blur residual")
+FLOORS = ("brightness", "blur residual", "random")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -84,7 +84,7 @@ def test_the_tables_and_the_image_lines_lie_beside(written: tuple[Path, Evaluati
         lines = list(csv.DictReader(stream))
     assert len(lines) == 20
     diseased = [line for line in lines if line["label"] == "diseased"]
-    assert {line["dice"] for line in diseased} == {"1.0000"}
+    assert {line["dice"] for line in diseased} == {"1.000000"}
     assert {float(line["flagged_fraction"]) for line in diseased} == {0.0625}
     assert {line["dice"] for line in lines if line["label"] == "healthy"} == {""}
 
