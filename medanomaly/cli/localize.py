@@ -96,10 +96,11 @@ def localize(
     make_folder(out)
     path = path / "model.safetensors" if path.is_dir() else path
     # No frame and frame 0 read the same of a file that has one; colour that was refused before changes no image that was done.
-    content = {"weights": sha256_of(path), "experiment": trained.experiment.to_dict(), "threshold": value, "frame": frame or 0}
+    experiment = trained.experiment.to_dict()
+    content = {"weights": sha256_of(path), "experiment": experiment, "threshold": value, "frame": frame or 0}
     content |= {} if nan_to is None else {"nan_to": nan_to}
     # One level is what there was before there could be several: such a job goes on.
-    sampler = content["experiment"]["method"].get("sampler", {})
+    sampler = experiment["method"].get("sampler", {})
     if sampler.get("noise_levels") is None:
         sampler.pop("noise_levels", None)
     channels = trained.experiment.preprocess.channels

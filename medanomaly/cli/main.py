@@ -18,6 +18,7 @@ COMMANDS = {
     "train": "train a preset on a manifest",
     "localize": "heatmaps, masks and pseudo-healthy images of a file, a folder or a manifest",
     "evaluate": "numbers with intervals on a manifest's test split, beside the floors",
+    "benchmark": "several methods, data sets and seeds under one protocol, in one table",
     "report": "one HTML page from an evaluation folder",
     "export": "a release file from a run: float16 weights and a model card",
 }

@@ -137,7 +137,10 @@ def thinned_curves(ranked: ranking.Ranked) -> dict[str, list[float]]:
 
     Spread over all scores, most thresholds would lie among the normal pixels, where precision no longer changes.
     """
-    spread = [np.linspace(0, len(one) - 1, min(MAX_POINTS // 2, len(one))).round().astype(int) for one in (ranked.positives, ranked.negatives)]
+    spread = [
+        np.linspace(0, len(one) - 1, min(MAX_POINTS // 2, len(one))).round().astype(int)
+        for one in (ranked.positives, ranked.negatives)
+    ]
     levels = np.unique(np.concatenate([ranked.positives[spread[0]], ranked.negatives[spread[1]]]))[::-1]
     hits = ranked.positives.size - np.searchsorted(ranked.positives, levels, side="left")
     alarms = ranked.negatives.size - np.searchsorted(ranked.negatives, levels, side="left")

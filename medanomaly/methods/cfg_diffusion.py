@@ -70,7 +70,8 @@ class SamplerConfig:
     def steps_to(self, level: int) -> int:
         """DDIM steps each way between 0 and ``level``: round(num_steps level / noise_level), at least 1.
 
-        That is the width of the steps to ``noise_level``. Equal widths give all levels the same discretisation error; with equal numbers of steps the maps would differ by that error too.
+        That is the width of the steps to ``noise_level``: with equal numbers of steps instead, maps of different levels would also
+        differ by the coarseness of their walks.
         """
         return max(round(self.num_steps * level / self.noise_level), 1)
 
@@ -176,6 +177,7 @@ class CfgDiffusion:
         """(B, C, H, W) latent at the noise level, with the null class and no guidance."""
         return ddim_walk(condition(self.denoiser, None, self.schedule), x, self.levels, self.schedule, observer)
 
+    @torch.inference_mode()
     def latents(self, x: Tensor, observer: WalkObserver | None = None) -> Iterator[tuple[list[int], Tensor]]:
         """(walked levels, latent at the last of them) for each of the sampler's levels, upwards.
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -78,3 +79,16 @@ def test_settings_that_cannot_be_are_refused(wrong: dict[str, object]) -> None:
         NoiseStartConfig(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ConfigError):
         NoiseStartSamplerConfig(num_samples=0)
+
+
+def test_the_deviation_is_that_of_the_maps_of_single_draws() -> None:
+    x = torch.full((1, 1, 16, 16), 0.2)
+    found = healthy_model(1000, 250, std=0.3, num_samples=32).localize(x)
+    assert found.map_std is not None
+    # From pure noise the draws are N(0.2, std^2), so the maps are half-normal, whose deviation is std sqrt(1 - 2 / pi).
+    assert float(found.map_std.mean()) == pytest.approx(0.3 * (1 - 2 / math.pi) ** 0.5, rel=0.08)
+    assert float(found.anomaly_map.mean()) < float(found.map_std.mean())
+
+
+def test_one_draw_has_no_deviation() -> None:
+    assert healthy_model(100, 4).localize(images(1)).map_std is None

@@ -36,7 +36,13 @@ SWITCHED_ON = tiny_config(
 FIXED_VARIANCE = replace(TINY, learn_sigma=False)
 NOISE_START = NoiseStartConfig(network=FIXED_VARIANCE, sampler=NoiseStartSamplerConfig(noise_level=100, num_steps=4))
 TRAINED: dict[str, dict[str, MethodConfig]] = {
-    "cfg_diffusion": {"cfg_diffusion": tiny_config(), "cfg_diffusion, all options": SWITCHED_ON},
+    "cfg_diffusion": {
+        "cfg_diffusion": tiny_config(),
+        "cfg_diffusion, all options": SWITCHED_ON,
+        "cfg_diffusion, two levels": tiny_config(
+            sampler=SamplerConfig(noise_level=400, num_steps=4, noise_levels=(200, 400)), map=MapConfig(median_px=3)
+        ),
+    },
     "autoencoder": {
         "autoencoder": AutoencoderConfig(channels=(8,) * 5, norm_groups=4, noise_side=4, map=MapConfig(smooth_px=1.0))
     },
@@ -105,6 +111,11 @@ def test_shapes_types_and_ranges_are_the_promised_ones(case: Case, count: int) -
     if found.pseudo_healthy is not None:
         assert found.pseudo_healthy.shape == x.shape
         assert float(found.pseudo_healthy.abs().max()) <= 1
+    if found.map_std is not None:
+        assert found.map_std.shape == found.anomaly_map.shape
+        assert found.map_std.dtype == torch.float32
+        assert float(found.map_std.min()) >= 0
+        assert float(found.map_std.max()) > 0.001
 
 
 def test_the_same_image_gets_the_same_answer_and_is_left_alone(case: Case) -> None:
@@ -127,6 +138,9 @@ def test_an_answer_does_not_depend_on_the_rest_of_the_batch(case: Case) -> None:
     for index in (0, 1):
         torch.testing.assert_close(together.anomaly_map[index], apart[index].anomaly_map[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(together.score[index], apart[index].score[0], atol=1e-5, rtol=0)
+        if (spread := apart[index].map_std) is not None:
+            assert together.map_std is not None
+            torch.testing.assert_close(together.map_std[index], spread[0], atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("grey", [-1.0, 0.0, 1.0])
