@@ -68,7 +68,7 @@ def test_from_the_published_tree_to_heatmaps(name: str, tmp_path: Path, capsys: 
     assert run("data", name, tmp_path / "tree", "--out", manifest, *tree.OPTIONS) == 0
     records = read_manifest(manifest, allow_outside=True)
     assert {record.label for record in records if record.split == "train"} == {"healthy", "diseased"}
-    assert run("data", "check", manifest, "--deep", "true") == 0
+    assert run("data", "check", manifest, "--deep", "true", "--allow-outside", "true") == 0
     channels = ("--preprocess.channels", str(tree.CHANNELS))
     trained = tmp_path / "run"
     assert run("train", "gray64-cfg", "--data", manifest, "--out", trained, "--allow-outside", "true", *channels, *TINY) == 0

@@ -111,7 +111,12 @@ def table(
 
 
 def check(
-    manifest: Path, deep: bool = False, healthy: str = "healthy", channels: int | None = None, json_out: Path | None = None
+    manifest: Path,
+    deep: bool = False,
+    healthy: str = "healthy",
+    channels: int | None = None,
+    allow_outside: bool = False,
+    json_out: Path | None = None,
 ) -> int:
     """Refuse leakage, missing files, label and mask mismatches; exit code 4 if the manifest must not be used.
 
@@ -120,12 +125,13 @@ def check(
         deep: also decode every image and mask
         healthy: name of the class without disease
         channels: with deep: how many channels the model takes, 1 gray, 3 colour; default: whatever each file holds
+        allow_outside: the manifest may name files outside of its own folder
         json_out: write the findings as JSON here
     """
     if channels is not None and channels < 1:
         raise ConfigError(f"channels must be at least 1, got {channels}", code="E_CONFIG")
     options = ReadOptions(channels=channels)
-    report = check_manifest(read_manifest(manifest, allow_outside=True), deep, healthy_class=healthy, options=options)
+    report = check_manifest(read_manifest(manifest, allow_outside=allow_outside), deep, healthy_class=healthy, options=options)
     print(report)
     if json_out is not None:
         write_json(json_out, report.as_json())

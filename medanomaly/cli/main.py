@@ -17,6 +17,7 @@ COMMANDS = {
     "preprocess": "resize a data set once, before training: a folder tree or a manifest in, PNGs and annotations out",
     "train": "train a preset on a manifest",
     "localize": "heatmaps, masks and pseudo-healthy images of a file, a folder or a manifest",
+    "choose": "noise level, guidance scale and checkpoint from val labels, without masks",
     "evaluate": "numbers with intervals on a manifest's test split, beside the floors",
     "benchmark": "several methods, data sets and seeds under one protocol, in one table",
     "report": "one HTML page from an evaluation folder",

@@ -54,7 +54,10 @@ def main(arguments: Sequence[str]) -> int:
             print(f"usage: medanomaly train PRESET --data MANIFEST --out FOLDER [options]\n\npresets:\n{listing}\n")
             print("`medanomaly train PRESET --help` lists every option of a preset with its default.")
             return 0
-        near = difflib.get_close_matches(name or "", ALL_PRESETS, n=1)
+        # The core's own presets come first in the table, so an unfinished name is completed to the method's.
+        near = [key for key in ALL_PRESETS if name and key.startswith(name)] or difflib.get_close_matches(
+            name or "", ALL_PRESETS, n=1
+        )
         advice = f"did you mean {near[0]}?" if near else f"write one of {', '.join(ALL_PRESETS)} after `medanomaly train`"
         raise ConfigError(f"unknown preset {name!a}" if name else "no preset was named", code="E_USAGE", fix=advice)
     preset = ALL_PRESETS[name]()

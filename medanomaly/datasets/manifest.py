@@ -98,7 +98,8 @@ def read_manifest(path: Path, root: Path | None = None, *, allow_outside: bool =
     ``mask`` is a file, ``empty`` (annotated, no lesion) or blank (not annotated). ``boxes`` is ``x_min y_min x_max y_max label``
     of each, separated by semicolons, ``empty`` or blank. ``observations`` is ``name=1; name=0; name=-1`` (present, absent,
     uncertain). ``spacing_mm`` is one number or ``row x column``. Text stays text: '00123', 'NA' and 'null' are themselves.
-    UTF-8 with or without BOM, any line ending; comma, semicolon or tab.
+    UTF-8 with or without BOM, any line ending; comma, semicolon or tab. A row that repeats another in every cell counts once, and
+    that is logged; one that gives its id another meaning is refused.
 
     Args:
         path: the CSV.
@@ -119,6 +120,12 @@ def read_manifest(path: Path, root: Path | None = None, *, allow_outside: bool =
             raise InputError(f"line {line}: {error.message}", code=error.code, fix=error.fix, path=path) from error
     if not records:
         raise InputError("has a header but no rows", code="E_EMPTY", fix="add one row an image", path=path)
+    distinct = list(dict.fromkeys(records))
+    if len(distinct) < len(records):
+        logger.warning(
+            "%s: %d rows repeat another in every cell and count once", ascii(str(path))[1:-1], len(records) - len(distinct)
+        )
+    records = distinct
     refuse_duplicate_ids(records, path)
     if len(records) > 1 and all(record.patient_id == record.id for record in records):
         logger.warning("%s: no patient_id: every image counts as its own patient", ascii(str(path))[1:-1])

@@ -40,7 +40,7 @@ def resolve_inside(root: Path, written: str, *, allow_outside: bool = False) -> 
         raise InputError(
             f"{written!a} leaves the data folder {str(fence)!a}",
             code="E_TRAVERSAL",
-            fix="move the file inside, or allow outside paths",
+            fix="move the file inside, or allow outside paths (--allow-outside true)",
         )
     return resolved
 

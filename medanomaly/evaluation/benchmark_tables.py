@@ -95,7 +95,7 @@ def difference_table(result: SetResult) -> tuple[list[str], list[list[str]]]:
             for key in PAIRED:
                 test = row.tests[key]
                 texts = [signed(test.difference), p_text(test.p_value), p_text(row.adjusted[key])]
-                found += [*texts, f"{test.num_images} of {test.num_patients} patients"]
+                found += [*texts, f"{test.num_images} ({test.num_patients} patients)"]
             rows.append(found)
     return columns, rows
 
@@ -177,7 +177,9 @@ def notes(config: BenchmarkConfig, result: SetResult) -> list[str]:
     counts = result.counts
     found = list(NOTES)
     dice_notes = dict.fromkeys(
-        f"{row.name}: {found_row['note']}" for row in result.rows if (found_row := row.column(COLUMNS["Dice @ val threshold"]))
+        f"{row.name}: {found_row['note'].split('; ')[0]}"
+        for row in result.rows
+        if (found_row := row.column(COLUMNS["Dice @ val threshold"]))
     )
     found.append("Dice @ val threshold and healthy area flagged: one threshold a method, chosen on validation images.")
     found += [f"{text}." for text in dice_notes]

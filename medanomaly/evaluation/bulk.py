@@ -17,6 +17,7 @@ from torch import Tensor
 from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.transforms import PreprocessConfig, intensity_windows, scale_to_model, to_model, to_native
 from medanomaly.errors import InputError, MedanomalyError, ResourceError
+from medanomaly.evaluation.constant import blank_where_constant
 from medanomaly.evaluation.job_report import Summary, append_line, finished, is_done, report_failure
 from medanomaly.files import safe_name, sha256_of, write_json
 from medanomaly.io.options import ReadOptions
@@ -198,7 +199,8 @@ def answers(
         return
     result: AnomalyResult | None = None
     try:
-        result = method.localize(torch.stack([one.x for one in batch]).to(device), observer)
+        x = torch.stack([one.x for one in batch]).to(device)
+        result = blank_where_constant(x, method.localize(x, observer))
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not out_of_memory(error):
             raise

@@ -104,8 +104,6 @@ def panels(trials: Sequence[Trial], chosen: Trial) -> list[GridPanel]:
             mine = chosen.setting.checkpoint == checkpoint
             marked = (rows.index(chosen.setting.noise_level), columns.index(chosen.setting.guidance_scale)) if mine else None
             made.append(
-                GridPanel(
-                    row=checkpoint, title=title, noise_levels=rows, guidance_scales=columns, values=values, marked=marked
-                )
+                GridPanel(row=checkpoint, title=title, noise_levels=rows, guidance_scales=columns, values=values, marked=marked)
             )
     return made

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from medanomaly.datasets.transforms import to_native
+from medanomaly.evaluation.constant import blank_where_constant
 from medanomaly.types import AnomalyMethod, AnomalyResult, BoolArray, Box, FloatArray, Sample, WalkObserver
 
 
@@ -46,7 +47,8 @@ def predict(
     """Predictions in the order of the samples, computed ``batch_size`` at a time."""
     stream = iter(samples)
     while batch := list(islice(stream, batch_size)):
-        yield from at_native_size(batch, method.localize(torch.stack([sample.x for sample in batch]).to(device), observer))
+        x = torch.stack([sample.x for sample in batch]).to(device)
+        yield from at_native_size(batch, blank_where_constant(x, method.localize(x, observer)))
 
 
 def at_native_size(batch: Sequence[Sample], result: AnomalyResult) -> Iterator[Prediction]:

@@ -228,6 +228,11 @@ class CfgDiffusion:
         map_std = finished_deviation(raw_maps, settings, calibration)
         return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy, map_std=map_std)
 
+    def from_latent(self, x: Tensor, latent: Tensor) -> AnomalyResult:
+        """What localize gives for x at ``sampler.noise_level`` alone, from the latent that :meth:`encode` gave of it."""
+        raw_map, pseudo_healthy = self.translate(x, latent)
+        return self.finished([raw_map], pseudo_healthy)
+
     @torch.inference_mode()
     def localize(self, x: Tensor, observer: WalkObserver | None = None) -> AnomalyResult:
         """Map, score and pseudo-healthy twin of x (B, C, H, W) in [-1, 1]; the twin is that of ``sampler.noise_level``."""

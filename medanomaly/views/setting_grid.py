@@ -73,7 +73,10 @@ def draw(axes: Any, panel: GridPanel, *, with_name: bool) -> None:
         axes.text(column, row, text, ha="center", va="center", color=ink, fontsize=9, fontweight=weight)
     if panel.marked is not None:
         row, column = panel.marked
-        frame = ([column - 0.5, column + 0.5, column + 0.5, column - 0.5, column - 0.5], [row - 0.5] * 2 + [row + 0.5] * 2 + [row - 0.5])
+        frame = (
+            [column - 0.5, column + 0.5, column + 0.5, column - 0.5, column - 0.5],
+            [row - 0.5] * 2 + [row + 0.5] * 2 + [row - 0.5],
+        )
         axes.plot(*frame, color="#d55e00", lw=3, clip_on=False)
     axes.set_xticks(range(len(panel.guidance_scales)), [f"{scale:g}" for scale in panel.guidance_scales])
     axes.set_yticks(range(len(panel.noise_levels)), [str(level) for level in panel.noise_levels])

@@ -42,7 +42,7 @@ def test_every_output_has_the_rows_and_columns_of_its_image(checkpoint: Path, tm
 
 @pytest.mark.parametrize("name", ["gray.png", "gray.npy", "gray.dcm", "gray.nii"])
 @pytest.mark.parametrize("value", [0, 5])
-def test_a_constant_image_of_any_format_gets_a_finite_map_and_a_note(
+def test_a_constant_image_of_any_format_gets_a_map_of_zeros_and_a_note(
     checkpoint: Path, tmp_path: Path, name: str, value: int
 ) -> None:
     pixels, path = np.full((16, 16), value, np.uint8), tmp_path / name
@@ -54,7 +54,7 @@ def test_a_constant_image_of_any_format_gets_a_finite_map_and_a_note(
         (write_dicom if name.endswith(".dcm") else write_png)(path, pixels)
     assert localize(checkpoint, path, tmp_path / "out") == 0
     assert f"every pixel holds {value}" in report_lines(tmp_path / "out")[0]["message"]
-    assert np.isfinite(np.load(output_of(tmp_path / "out", name, "maps"))).all()
+    assert (np.load(output_of(tmp_path / "out", name, "maps")) == 0).all()
 
 
 def test_holes_are_filled_only_with_a_value_somebody_chose(checkpoint: Path, tmp_path: Path) -> None:
@@ -120,6 +120,7 @@ def test_a_table_that_leads_outside_is_refused_by_every_command_before_a_file_is
     cells = dict(zip(header.split(","), first.split(","), strict=True)) | {column: cell.format(outside=tmp_path)}
     manifest.write_text("\n".join([header, ",".join(cells.values()), *rest]) + "\n")
     commands = (
+        ["data", "check", manifest],
         ["localize", checkpoint, manifest, tmp_path / "out", "--device", "cpu"],
         ["evaluate", checkpoint, manifest, tmp_path / "out", "--device", "cpu"],
         ["train", "phantom64-cfg", "--data", manifest, "--out", tmp_path / "run", "--device", "cpu"],

@@ -100,7 +100,7 @@ def test_numbers_are_read_with_their_order(tmp_path: Path) -> None:
         (b"image,intensity_low,intensity_high\na.png,0,\n", "E_ROW"),
         (b"image,intensity_low,intensity_high\na.png,5,5\n", "E_ROW"),
         (b"image,id\na.png,1\nb.png,1\n", "E_DUPLICATE_ID"),
-        (b"image\na.png\na.png\n", "E_DUPLICATE_ID"),
+        (b"image,label\na.png,healthy\na.png,diseased\n", "E_DUPLICATE_ID"),
         (b"image\n../a.png\n", "E_TRAVERSAL"),
         (b"image,mask\na.png,/etc/passwd\n", "E_TRAVERSAL"),
         (b"image\nhttp://host/a.png\n", "E_TRAVERSAL"),
@@ -252,3 +252,9 @@ def test_a_data_folder_can_be_moved_with_its_manifest(tmp_path: Path) -> None:
     records = read_manifest(tmp_path / "b" / "m.csv")
     assert manifest_fingerprint(records) == before
     assert all(record.image.is_file() for record in records)
+
+
+def test_a_row_that_repeats_another_counts_once_and_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "m.csv").write_text("image,patient_id,label\na.png,p,healthy\nb.png,q,diseased\na.png,p,healthy\n")
+    assert [record.id for record in read_manifest(tmp_path / "m.csv")] == ["a.png", "b.png"]
+    assert any("1 rows repeat another" in record.getMessage() for record in caplog.records)

@@ -54,8 +54,10 @@ def test_a_faint_map_stays_faint_beside_a_loud_one() -> None:
     faint, loud = bright_samples(2, "faint", lesion_value=-0.8)[1], bright_samples(2, "loud")[1]
     assert [float(one.anomaly_map.max()) for one in predict(Whiteness(), [faint, loud])] == pytest.approx([0.1, 1.0])
     # Nor is the least value of a map moved to zero.
-    [gray] = predict(Whiteness(), [replace(faint, x=torch.zeros(1, SIDE, SIDE))])
-    assert float(gray.anomaly_map.min()) == pytest.approx(0.5)
+    gray = torch.zeros(1, SIDE, SIDE)
+    gray[0, 0, 0] = 0.1
+    [found] = predict(Whiteness(), [replace(faint, x=gray)])
+    assert float(found.anomaly_map.min()) == pytest.approx(0.5)
 
 
 class Overshooting:

@@ -385,7 +385,7 @@ def test_the_command_writes_the_manifest_and_prints_what_was_left_out(
     assert all(f"[{code}]" in printed.err for code in ("W_UNCERTAIN", "W_LABEL_CONFLICT", "W_DUPLICATE", "W_PROJECTION"))
     written = read_manifest(out, allow_outside=True)
     assert written == listed_into(built, tmp_path)
-    assert main(["data", "check", str(out), "--deep", "true"]) == 0
+    assert main(["data", "check", str(out), "--deep", "true", "--allow-outside", "true"]) == 0
 
 
 def listed_into(root: Path, folder: Path) -> list[Record]:

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from medanomaly.evaluation import measured_command
+from medanomaly.evaluation.measured_command import last_line, run_command
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Python that runs a given file instead of ``-m medanomaly``: the process is real, the import of torch is not paid."""
+    made = tmp_path / "python"
+    made.write_text(f'#!/bin/sh\nexec {sys.executable} -S {tmp_path / "program.py"} "$@"\n')
+    made.chmod(0o755)
+    monkeypatch.setattr(measured_command.sys, "executable", str(made))
+    return tmp_path / "program.py"
+
+
+def test_a_process_is_measured_by_itself(program: Path, tmp_path: Path) -> None:
+    program.write_text("import sys, time\nx = bytes(200 * 2**20)\nend = time.process_time() + 0.3\n")
+    program.write_text(program.read_text() + "while time.process_time() < end: pass\nprint('said', sys.argv[1:])\n")
+    large = run_command(["train", "a b"], tmp_path / "log")
+    assert (large.code, large.message, large.stopped) == (0, "said ['-m', 'medanomaly', 'train', 'a b']", False)
+    assert large.seconds >= large.cpu_seconds * 0.9
+    assert 0.3 <= large.cpu_seconds < 5
+    program.write_text("import time\ntime.sleep(0.3)\n")
+    small = run_command(["train"], tmp_path / "log")
+    assert small.cpu_seconds < 0.3 <= small.seconds
+    assert large.peak_mib - 200 == pytest.approx(small.peak_mib, abs=60) or large.peak_mib >= 200
+    assert small.message == ""
+
+
+def test_what_went_wrong_is_the_last_line_and_the_code(program: Path, tmp_path: Path) -> None:
+    program.write_text("import sys\nprint('bar 1\\rbar 2\\nmedanomaly train: too bad [E_BAD]\\n', file=sys.stderr)\nsys.exit(4)\n")
+    ran = run_command(["train"], tmp_path / "deep" / "log")
+    assert (ran.code, ran.message) == (4, "medanomaly train: too bad [E_BAD]")
+
+
+def test_a_request_to_stop_is_passed_on_once_and_waited_for(program: Path, tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    program.write_text(
+        "import pathlib, signal, sys, time\n"
+        "def save(*_):\n    signal.signal(signal.SIGTERM, signal.SIG_DFL)\n    time.sleep(0.5)\n    print('saved')\n    sys.exit(75)\n"
+        f"signal.signal(signal.SIGTERM, save)\npathlib.Path({str(ready)!r}).touch()\ntime.sleep(60)\n"
+    )
+    start = time.monotonic()
+    ran = run_command(["train"], tmp_path / "log", stop=ready.exists)
+    assert (ran.code, ran.message, ran.stopped) == (75, "saved", True)
+    assert time.monotonic() - start < 30
+
+
+def test_a_killed_process_has_the_signal_as_its_code(program: Path, tmp_path: Path) -> None:
+    program.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    ran = run_command(["train"], tmp_path / "log")
+    assert (ran.code, ran.stopped) == (-9, False)
+
+
+def test_a_process_is_out_of_reach_of_signals_to_our_group(program: Path, tmp_path: Path) -> None:
+    program.write_text("import os\nprint(os.getpgrp())\n")
+    assert run_command(["train"], tmp_path / "log").message != str(os.getpgrp())
+
+
+def test_the_last_line_survives_bytes_that_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "log").write_bytes(b"one\n\xff two \n\n")
+    assert last_line(tmp_path / "log") == "\ufffd two"
