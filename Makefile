@@ -21,7 +21,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USE_PEP517=1 PIP_CONSTRAINT=build-con
 	PIP_BUILD_CONSTRAINT=build-constraints.txt $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint types unit slow clean weights-phantom64-cfg weights-cxr64-cfg weights-lgg64-cfg
+.PHONY: help env demo test lint types unit slow clean benchmark-phantom64 benchmark-lgg64 benchmark-cxr64 weights-phantom64-cfg weights-cxr64-cfg weights-lgg64-cfg
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -80,6 +80,18 @@ weights-lgg64-cfg: $(INSTALLED) ## retrain and measure the shipped brain MRI wei
 	$(BIN)/medanomaly export runs/lgg64-cfg medanomaly/weights/lgg64-cfg --overwrite true --evaluation runs/eval-lgg \
 		--command "make weights-lgg64-cfg INDEX=path/index.csv" \
 		--data-note "FLAIR slices of 88 lower-grade glioma patients (LGG Segmentation Dataset, Buda et al. 2019; TCGA-LGG; CC BY-NC-SA 4.0)."
+
+# The same command again continues. Hours on two cores: benchmarks/*.yaml say what is trained; the manifests are those of weights-*.
+benchmark-phantom64: $(INSTALLED) ## every method on chest phantoms, in runs/benchmark-phantom64/table.md
+	test -f runs/phantom-benchmark/manifest.csv || \
+		$(BIN)/medanomaly data phantom runs/phantom-benchmark --num-patients 1500 --fractions '[0.84,0.06,0.1]'
+	$(BIN)/medanomaly benchmark benchmarks/phantom64.yaml runs/benchmark-phantom64
+
+benchmark-lgg64: $(INSTALLED) ## every method on brain MRI; needs runs/lgg.csv
+	$(BIN)/medanomaly benchmark benchmarks/lgg64.yaml runs/benchmark-lgg64
+
+benchmark-cxr64: $(INSTALLED) ## every method on chest X-rays; needs runs/cxr.csv
+	$(BIN)/medanomaly benchmark benchmarks/cxr64.yaml runs/benchmark-cxr64
 
 clean: ## remove .venv, caches and demo-output; runs/ stays
 	rm -rf $(VENV) demo-output build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -11,9 +11,10 @@ from medanomaly.cli.output import make_folder
 from medanomaly.cli.parsing import run_function
 from medanomaly.config import to_dict
 from medanomaly.errors import EXIT_OK, EXIT_SOME_FAILED, InputError
-from medanomaly.evaluation.benchmark_cells import cells_of, run_cells, say_on_stderr
+from medanomaly.evaluation.benchmark_cells import cells_of, path_name, run_cells, say_on_stderr
 from medanomaly.evaluation.benchmark_compare import compare
 from medanomaly.evaluation.benchmark_config import read_benchmark
+from medanomaly.evaluation.benchmark_figures import write_figures
 from medanomaly.evaluation.benchmark_tables import write_tables
 from medanomaly.evaluation.bulk import locked
 from medanomaly.files import write_json
@@ -25,7 +26,7 @@ def benchmark(plan: Path, out: Path, table: bool = True) -> int:
 
     Args:
         plan: YAML or JSON: title, main, sets, methods, seeds; see benchmarks/phantom64.yaml
-        out: folder for runs/, evaluations/, table.md, table.csv and table.json
+        out: folder for runs/, evaluations/, figures/, table.md, table.csv and table.json
         table: print the table
     """
     chosen = read_benchmark(plan, presets=list(ALL_PRESETS))
@@ -38,7 +39,11 @@ def benchmark(plan: Path, out: Path, table: bool = True) -> int:
         if len(failed) == len(records):
             raise InputError(f"every cell failed, the first with: {failed[0]['message']}", code="E_CELLS", path=out)
         results = compare(chosen, records, [cell.folder for cell in cells])
-        text = write_tables(out, chosen, results, records)
+        pictures = {one.name: write_figures(out / "figures" / path_name(one.name), one, main=chosen.main) for one in results}
+        named = {
+            name: [(caption, path.relative_to(out).as_posix()) for caption, path in found] for name, found in pictures.items()
+        }
+        text = write_tables(out, chosen, results, records, named)
     if table:
         print(text)
     print(f"wrote {out}")

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from medanomaly.config import to_dict
 from medanomaly.evaluation.benchmark_compare import COLUMNS, FLOOR, ORACLE_ROWS, PAIRED, MethodRow, SetResult
 from medanomaly.evaluation.benchmark_config import BenchmarkConfig
-from medanomaly.evaluation.folder import write_text
+from medanomaly.evaluation.folder import NUM_WORST, write_text
+from medanomaly.evaluation.image_table import ImageLine
 from medanomaly.evaluation.tables import NOTES, as_markdown, cell
 from medanomaly.files import write_json
 from medanomaly.metrics.bootstrap import FEW_PATIENTS
@@ -27,16 +29,31 @@ PAIRED_TITLES = {"dice": "Dice", "ap": "AP in an image"}
 ORACLE_TITLE = "Dice @ oracle (uses test labels)"
 
 
-def write_tables(out: Path, config: BenchmarkConfig, results: Sequence[SetResult], records: Sequence[Mapping[str, Any]]) -> str:
+Figures = Mapping[str, Sequence[tuple[str, str]]]
+"""Set -> (caption, path below the benchmark's folder) of its pictures."""
+
+
+def write_tables(
+    out: Path,
+    config: BenchmarkConfig,
+    results: Sequence[SetResult],
+    records: Sequence[Mapping[str, Any]],
+    figures: Figures = MappingProxyType({}),
+) -> str:
     """Write ``table.md``, ``table.csv`` and ``table.json``; returns the Markdown."""
-    text = markdown(config, results, records)
+    text = markdown(config, results, records, figures)
     write_text(out / "table.md", text)
     write_text(out / "table.csv", long_csv(results))
     write_json(out / "table.json", as_json(config, results, records))
     return text
 
 
-def markdown(config: BenchmarkConfig, results: Sequence[SetResult], records: Sequence[Mapping[str, Any]]) -> str:
+def markdown(
+    config: BenchmarkConfig,
+    results: Sequence[SetResult],
+    records: Sequence[Mapping[str, Any]],
+    figures: Figures = MappingProxyType({}),
+) -> str:
     """One section a set, and every command in an appendix."""
     parts = [f"# {config.title}\n", f"Main method: {config.main}. Other methods and floors are compared with it.\n"]
     for result in results:
@@ -50,6 +67,11 @@ def markdown(config: BenchmarkConfig, results: Sequence[SetResult], records: Seq
         if oracle := oracle_table(result):
             note = "The threshold is the best on the test images themselves: an upper bound on Dice, not a result."
             parts += ["### oracle (uses test labels)\n", as_markdown(*oracle, [note])]
+        if worst := worst_table(result, config.main):
+            note = "Sorted by Dice, then id; images without a lesion are not among them."
+            parts += [f"### Lowest Dice of {config.main}\n", as_markdown(*worst, [note])]
+        if shown := figures.get(result.name):
+            parts += ["### Figures\n", *(f"![{caption}]({path})\n\n{caption}\n" for caption, path in shown)]
     parts += ["## Commands\n", "Each cell is made again by its own command, from the same folder.\n"]
     for record in records:
         name = " / ".join(str(record[key]) for key in ("set", "method", "seed") if record[key] is not None)
@@ -170,6 +192,29 @@ def oracle_table(result: SetResult) -> tuple[list[str], list[list[str]]] | None:
     if not any(row.column(ORACLE_ROWS) for row in result.rows):
         return None
     return ["method", ORACLE_TITLE], [[row_title(row), cell(row.column(ORACLE_ROWS))] for row in result.rows]
+
+
+def worst_table(result: SetResult, main: str) -> tuple[list[str], list[list[str]]] | None:
+    """The main method's worst images with a lesion, by id; None where it is missing or has no threshold."""
+    row = next((row for row in result.rows if row.name == main and row.kind != FLOOR), None)
+    lines = worst_lines(row.lines) if row is not None else []
+    rows = [
+        [
+            line.id.replace("|", "\\|"),
+            f"{line.dice:.3f}",
+            signed(line.ap).lstrip("+"),
+            f"{line.lesion_px:.0f}",
+            f"{line.num_px:.0f}",
+        ]
+        for line in lines
+    ]
+    return (["id", "Dice", "AP in the image", "lesion px", "image px"], rows) if rows else None
+
+
+def worst_lines(lines: Sequence[ImageLine]) -> list[ImageLine]:
+    """The images with a lesion and the lowest Dice, the worst first; ties by id, in the order an evaluation keeps their arrays."""
+    lesioned = [line for line in lines if line.lesion_px > 0 and not math.isnan(line.dice)]
+    return sorted(lesioned, key=lambda line: (line.dice, line.id))[:NUM_WORST]
 
 
 def notes(config: BenchmarkConfig, result: SetResult) -> list[str]:

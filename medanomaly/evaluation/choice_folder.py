@@ -15,7 +15,7 @@ from medanomaly.metrics.bootstrap import Interval
 from medanomaly.views.setting_grid import GridPanel, grid_figure
 
 SETTINGS = ("checkpoint", "noise_level", "num_steps", "guidance_scale")
-NUMBERS = ("healthy_change", "diseased_change", "average_precision", "dice")
+NUMBERS = ("healthy_change", "diseased_change", "healthy_spread", "diseased_spread", "average_precision", "dice")
 TITLES: dict[Criterion, str] = {"gap": "guided gap (no masks)", "auroc": "image AUROC"}
 
 

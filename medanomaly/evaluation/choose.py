@@ -60,6 +60,9 @@ class Trial:
     healthy_change: float
     """Mean over healthy images of the guided less the unguided change, in model units."""
     diseased_change: float
+    healthy_spread: float
+    """Sample deviation over healthy images of the same number: what the gap's denominator is made of."""
+    diseased_spread: float
     average_precision: float | None
     """Of pixels, where validation masks show a lesion; else None."""
     dice: float | None
@@ -194,6 +197,8 @@ def trial(
         image_auroc=interval(lambda i: image_auroc(scores[i], diseased[i])),
         healthy_change=float(beyond[~diseased].mean()),
         diseased_change=float(beyond[diseased].mean()),
+        healthy_spread=float(beyond[~diseased].std(ddof=1)),
+        diseased_spread=float(beyond[diseased].std(ddof=1)),
         average_precision=precision,
         dice=overlap,
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -37,7 +39,8 @@ class Ran:
 def run_command(words: Sequence[str], log: Path, *, stop: Callable[[], bool] = lambda: False) -> Ran:
     """``medanomaly WORDS``, stdout and stderr into a file.
 
-    ``wait4`` gives this one process's resources; ``getrusage`` would give the largest of all children so far.
+    ``wait4`` gives this one process's resources; ``getrusage`` would give the largest of all children so far. Where its peak
+    memory stayed below that of this process, the peak is the largest of ten looks a second.
 
     Args:
         words: the command without the program's name.
@@ -45,7 +48,9 @@ def run_command(words: Sequence[str], log: Path, *, stop: Callable[[], bool] = l
         stop: asked while it runs; True passes SIGTERM on, once, and waits for the process to save and end.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    start, asked = time.perf_counter(), False
+    start, asked, peak_kib = time.perf_counter(), False, 0
+    # A process that is started inherits our own peak (Linux keeps it across exec): only above that is its number its own.
+    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with open(log, "wb") as stream:
         # A session of its own: a signal to our whole group would reach it twice, and the second one kills what is being saved.
         process = subprocess.Popen(
@@ -55,21 +60,30 @@ def run_command(words: Sequence[str], log: Path, *, stop: Callable[[], bool] = l
             done, status, usage = os.wait4(process.pid, os.WNOHANG)
             if done:
                 break
+            peak_kib = max(peak_kib, resident_peak_kib(process.pid))
             if not asked and stop():
                 process.send_signal(signal.SIGTERM)
                 asked = True
             time.sleep(POLL_S)
         process.returncode = os.waitstatus_to_exitcode(status)  # or Popen would wait for it again
-    # Linux counts KiB, macOS bytes.
-    unit = 2**20 if sys.platform == "darwin" else 2**10
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+    exact = usage.ru_maxrss > ours or not peak_kib
     return Ran(
         code=process.returncode,
         seconds=time.perf_counter() - start,
         cpu_seconds=usage.ru_utime + usage.ru_stime,
-        peak_mib=usage.ru_maxrss / unit,
+        peak_mib=usage.ru_maxrss / unit if exact else peak_kib / 2**10,
         message=last_line(log),
         stopped=asked or (stop() and process.returncode != 0),
     )
+
+
+def resident_peak_kib(pid: int) -> int:
+    """VmHWM of a running process (Linux, proc(5)), which starts anew with its program; 0 where it cannot be read."""
+    with contextlib.suppress(OSError):
+        found = re.search(r"^VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text(), flags=re.MULTILINE)
+        return int(found[1]) if found else 0
+    return 0
 
 
 def last_line(log: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,10 +21,10 @@ Curve = tuple[Values, Values, Values, Values]
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 """Okabe & Ito 2008 (jfly.uni-koeln.de/color): safe with any colour deficiency; its yellow left out, too light on white."""
 _DASHES = ("-", "--", ":", "-.")
-_INK, _RULE = "#22262b", "#c9ced6"
+INK, _RULE = "#22262b", "#c9ced6"
 
 
-def roc_pr_figure(curves: Mapping[str, Curve], *, prevalence: float | None = None) -> bytes:
+def roc_pr_figure(curves: Mapping[str, Curve], *, prevalence: float | None = None, of: str = "") -> bytes:
     """ROC and precision-recall curves side by side, one colour and dash per name (readable without colour).
 
     Precision-recall is drawn as steps: straight lines between its points promise precision no threshold reaches
@@ -32,13 +33,16 @@ def roc_pr_figure(curves: Mapping[str, Curve], *, prevalence: float | None = Non
     Args:
         curves: name -> (fpr, tpr, recall, precision); put n and the area with its interval into the name.
         prevalence: share of positives, drawn as chance level of the precision-recall plot.
+        of: what is ranked, for the titles, e.g. "pixels".
 
     Raises:
         InputError: no curve, unequal lengths, or values outside [0, 1].
     """
     if not curves:
         raise InputError("no curve to draw", code="E_EMPTY", fix="pass at least one named curve")
-    figure = _figure(9.0, 4.3)
+    columns = min(2, len(curves))
+    # The legend grows downwards: the axes keep their size.
+    figure = figure_of(9.0, 4.3 + 0.21 * max(math.ceil(len(curves) / columns) - 2, 0))
     roc, precision_recall = figure.subplots(1, 2)
     roc.plot([0, 1], [0, 1], color=_RULE, lw=1.2, zorder=1)
     if prevalence is not None:
@@ -48,16 +52,17 @@ def roc_pr_figure(curves: Mapping[str, Curve], *, prevalence: float | None = Non
         fpr, tpr, recall, precision = (_unit_interval(values, name) for values in curve)
         if len(fpr) != len(tpr) or len(recall) != len(precision):
             raise InputError(f"curve {name!r} has coordinates of unequal length", code="E_MALFORMED", fix="pass matching x and y")
-        roc.plot(fpr, tpr, dash, color=colour, lw=1.8, label=_literal(name))
+        roc.plot(fpr, tpr, dash, color=colour, lw=1.8, label=literal(name))
         # scikit-learn lists recall from 1 down to 0; the steps run to the right, each at the precision of its right end.
         rightwards = slice(None, None, -1 if recall[0] > recall[-1] else 1)
         precision_recall.plot(recall[rightwards], precision[rightwards], dash, color=colour, lw=1.8, drawstyle="steps-pre")
-    _dress(roc, "ROC", "1 − specificity (false positive rate)", "sensitivity (true positive rate)")
-    _dress(precision_recall, "Precision-recall", "recall (sensitivity)", "precision (positive predictive value)")
+    suffix = f", {of}" if of else ""
+    dress(roc, "ROC" + suffix, "1 − specificity (false positive rate)", "sensitivity (true positive rate)")
+    dress(precision_recall, "Precision-recall" + suffix, "recall (sensitivity)", "precision (positive predictive value)")
     for axes in (roc, precision_recall):
         axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
-    figure.legend(loc="outside lower center", ncols=min(2, len(curves)), frameon=False, fontsize=9, labelcolor=_INK)
-    return _png(figure)
+    figure.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=9, labelcolor=INK)
+    return png_of(figure)
 
 
 def loss_figure(steps: Values, values: Values, *, name: str = "Training loss") -> bytes:
@@ -80,19 +85,19 @@ def loss_figure(steps: Values, values: Values, *, name: str = "Training loss") -
             f"steps {x.shape} and values {y.shape} must be equal lists", code="E_MALFORMED", fix="pass one value per step"
         )
     known = np.isfinite(y)
-    figure = _figure(7.2, 3.9)
+    figure = figure_of(7.2, 3.9)
     axes = figure.subplots()
     axes.plot(x, np.where(known, y, np.nan), color=PALETTE[5], lw=0.8, alpha=0.8, marker="." if known.sum() < 40 else None)
     if known.sum() >= 100:
         window = int(known.sum()) // 50
         mean = np.convolve(y[known], np.full(window, 1 / window), mode="valid")
         axes.plot(x[known][window - 1 :], mean, color=PALETTE[0], lw=1.8, label=f"mean of the last {window} values")
-        axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
+        axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     if known.any() and y[known].min() > 0 and y[known].max() > 20 * y[known].min():
         axes.set_yscale("log")
     lost = int((~known).sum())
-    _dress(axes, _literal(name) + (f" ({lost} of {y.size} values not finite)" if lost else ""), "optimiser step", "loss")
-    return _png(figure)
+    dress(axes, literal(name) + (f" ({lost} of {y.size} values not finite)" if lost else ""), "optimiser step", "loss")
+    return png_of(figure)
 
 
 def histogram_figure(
@@ -116,7 +121,7 @@ def histogram_figure(
     if not np.isfinite(together).all():
         raise InputError("scores hold NaN or infinity", code="E_NONFINITE", fix="exclude failed images and report how many")
     edges = np.histogram_bin_edges(together, bins=int(np.clip(np.sqrt(together.size) * 1.5, 8, 60)))
-    figure = _figure(7.2, 3.9)
+    figure = figure_of(7.2, 3.9)
     axes = figure.subplots()
     for (name, scores), colour, hatch in zip(groups.items(), PALETTE, ("", "///"), strict=False):
         if scores.size:
@@ -124,25 +129,26 @@ def histogram_figure(
             axes.stairs(share, edges, fill=True, facecolor=colour + "40", edgecolor=colour, hatch=hatch, lw=0)
             axes.stairs(share, edges, color=colour, lw=1.8, label=f"{name} (n = {scores.size})")
     if threshold is not None:
-        axes.axvline(threshold, color=_INK, lw=1.4, ls="--", label=f"operating point {threshold:.3g}")
+        axes.axvline(threshold, color=INK, lw=1.4, ls="--", label=f"operating point {threshold:.3g}")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
-    _dress(axes, "Image scores", _literal(score_name), "share of the group's images")
-    return _png(figure)
+    axes.legend(frameon=False, fontsize=9, labelcolor=INK)
+    dress(axes, "Image scores", literal(score_name), "share of the group's images")
+    return png_of(figure)
 
 
-def _figure(width_inches: float, height_inches: float) -> Any:
+def figure_of(width_inches: float, height_inches: float) -> Any:
+    """An empty white figure outside of pyplot's global state."""
     figure = Figure(figsize=(width_inches, height_inches), dpi=144, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _dress(axes: Any, title: str, x_label: str, y_label: str) -> None:
+def dress(axes: Any, title: str, x_label: str, y_label: str) -> None:
     """Quiet axes: no box, a light grid under the data."""
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=_INK)
-    axes.set_xlabel(x_label, fontsize=9.5, color=_INK)
-    axes.set_ylabel(y_label, fontsize=9.5, color=_INK)
-    axes.tick_params(labelsize=9, color=_RULE, labelcolor=_INK)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
+    axes.set_xlabel(x_label, fontsize=9.5, color=INK)
+    axes.set_ylabel(y_label, fontsize=9.5, color=INK)
+    axes.tick_params(labelsize=9, color=_RULE, labelcolor=INK)
     axes.grid(color="#eceff3", lw=0.8)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
@@ -159,13 +165,14 @@ def _unit_interval(values: Values, name: str) -> npt.NDArray[np.float64]:
     return array
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Text that matplotlib draws as it is: ``$`` would start mathematics, and a leading underscore hides a legend entry."""
     hair_space = "\u200a" if text.startswith("_") else ""
     return hair_space + text.replace("$", r"\$")
 
 
-def _png(figure: Any) -> bytes:
+def png_of(figure: Any) -> bytes:
+    """The figure as PNG, without the name of the program that made it."""
     stream = io.BytesIO()
     figure.savefig(stream, format="png", metadata={"Software": None})
     return stream.getvalue()

@@ -163,26 +163,31 @@ def _cells(case: SheetCase, *, threshold: float, scale_max: float, cell_px: int)
                 code="E_GEOMETRY",
                 fix="give a case's arrays at one size",
             )
-    fitting, strongest = _fitting(case.pixels, cell_px), _shrunk(case.anomaly_map, cell_px, np.max)
-    gray = _grown(in_rgb(ground(fitting)), cell_px)
-    predicted = _grown(strongest > threshold, cell_px)
-    reference = None if case.reference is None else _grown(_shrunk(case.reference, cell_px, np.max), cell_px)
+    fitting, strongest = fitting_cell(case.pixels, cell_px), strongest_in_cell(case.anomaly_map, cell_px)
+    gray = grown_to_cell(in_rgb(ground(fitting)), cell_px)
+    predicted = grown_to_cell(strongest > threshold, cell_px)
+    reference = None if case.reference is None else grown_to_cell(strongest_in_cell(case.reference, cell_px), cell_px)
     return {
-        _ORIGINAL: _grown(in_rgb(picture(fitting)), cell_px),
+        _ORIGINAL: grown_to_cell(in_rgb(picture(fitting)), cell_px),
         _HEALTHY: "none made"
         if case.pseudo_healthy is None
-        else _grown(in_rgb(picture(_fitting(case.pseudo_healthy, cell_px))), cell_px),
-        _DIFFERENCE: _grown(map_colours(strongest, scale_max=scale_max), cell_px),
+        else grown_to_cell(in_rgb(picture(fitting_cell(case.pseudo_healthy, cell_px))), cell_px),
+        _DIFFERENCE: grown_to_cell(map_colours(strongest, scale_max=scale_max), cell_px),
         # Outlines come after enlarging: a thin line beside the finding, not a wall of source pixels around it.
         _PREDICTED: draw_outline(gray, predicted, PREDICTED, thickness_px=2),
         _REFERENCE: "not annotated" if reference is None else draw_outline(gray, reference, REFERENCE, thickness_px=2),
     }
 
 
-def _fitting(pixels: FloatArray, cell_px: int) -> FloatArray:
+def fitting_cell(pixels: FloatArray, cell_px: int) -> FloatArray:
     """(C, H, W) or (H, W) shrunk to fit the cell, by the mean of each block."""
     planes = pixels[None] if pixels.ndim == 2 else pixels
     return np.stack([_shrunk(plane, cell_px, np.mean) for plane in planes])
+
+
+def strongest_in_cell(plane: npt.NDArray[Any], cell_px: int) -> npt.NDArray[Any]:
+    """(H, W) map or mask shrunk to fit the cell by the largest value of each block: a small finding does not disappear."""
+    return _shrunk(plane, cell_px, np.max)
 
 
 def _shrunk(plane: npt.NDArray[Any], cell_px: int, reduce: Any) -> npt.NDArray[Any]:
@@ -196,7 +201,7 @@ def _shrunk(plane: npt.NDArray[Any], cell_px: int, reduce: Any) -> npt.NDArray[A
     return np.asarray(reduce(blocks, axis=(1, 3)))
 
 
-def _grown(image: npt.NDArray[Any], cell_px: int) -> npt.NDArray[Any]:
+def grown_to_cell(image: npt.NDArray[Any], cell_px: int) -> npt.NDArray[Any]:
     """(H, W) or (H, W, 3) enlarged by the largest whole factor that fits the cell: each pixel becomes a square."""
     factor = max(1, cell_px // max(image.shape[:2]))
     return image.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -5,7 +5,9 @@ from toys import images
 from baselines import FLOORS
 from baselines.blur_residual import BlurResidual
 from baselines.brightness import Brightness
+from baselines.random_map import RandomMap
 from medanomaly.errors import ConfigError
+from medanomaly.metrics.pixel import pixel_auroc
 from medanomaly.scoring.image_score import image_score
 
 
@@ -60,5 +62,24 @@ def test_a_blur_that_blurs_nothing_is_refused(blur_px: float) -> None:
         BlurResidual(blur_px=blur_px)
 
 
-def test_both_floors_stand_in_the_table() -> None:
-    assert [type(method) for method in FLOORS.values()] == [Brightness, BlurResidual]
+def test_a_random_map_knows_nothing_and_is_the_same_for_the_same_image() -> None:
+    x = images(3)
+    found = RandomMap().localize(x)
+    assert found.anomaly_map.shape == (3, 1, *x.shape[2:])
+    assert 0 <= float(found.anomaly_map.min()) < float(found.anomaly_map.max()) < 1
+    torch.testing.assert_close(RandomMap().localize(x[1:2]).anomaly_map[0], found.anomaly_map[1], atol=0, rtol=0)
+    assert not torch.equal(found.anomaly_map[0], found.anomaly_map[1])
+    assert not torch.equal(RandomMap(seed=1).localize(x).anomaly_map, found.anomaly_map)
+
+
+def test_a_random_map_is_uniform_and_ranks_by_chance() -> None:
+    values = RandomMap().localize(torch.zeros(1, 1, 64, 64)).anomaly_map
+    # 4,096 draws: the mean lies within 5 standard errors of a half.
+    assert abs(float(values.mean()) - 0.5) < 5 / (12 * 4096) ** 0.5
+    lesion = torch.zeros(64, 64, dtype=torch.bool)
+    lesion[:32] = True
+    assert abs(pixel_auroc([values[0, 0].numpy()], [lesion.numpy()]) - 0.5) < 0.05
+
+
+def test_all_floors_stand_in_the_table() -> None:
+    assert [type(method) for method in FLOORS.values()] == [Brightness, BlurResidual, RandomMap]

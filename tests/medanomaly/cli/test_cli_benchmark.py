@@ -6,19 +6,25 @@ import contextlib
 import csv
 import io
 import json
+import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import yaml
 from cli_builders import write_labelled
+from PIL import Image
 
 from medanomaly.cli.main import main
+from medanomaly.cli.methods import ALL_PRESETS
 from medanomaly.datasets.phantom import PhantomConfig, phantom_set
 from medanomaly.evaluation import benchmark_cells
+from medanomaly.evaluation.benchmark_config import read_benchmark
 from medanomaly.evaluation.measured_command import Ran
 
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 TINY: dict[str, Any] = {
     "preprocess.image_size": 16,
     "method.network.channels": [16, 16],
@@ -82,11 +88,48 @@ class Made(NamedTuple):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     root = tmp_path_factory.mktemp("benchmark")
-    phantom_set(PhantomConfig(num_patients=20, images_per_patient=2, image_size=16), root / "phantoms", (0.4, 0.2, 0.4))
+    phantom_set(PhantomConfig(num_patients=20, images_per_patient=2, image_size=32), root / "phantoms", (0.4, 0.2, 0.4))
     plan = write_plan(root / "plan.json", root / "phantoms" / "manifest.csv")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(benchmark_cells, "run_command", run_here)
         return Made(plan, root / "out", benchmark(plan, root / "out"))
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BENCHMARKS.glob("*.yaml")))
+def test_the_benchmarks_that_travel_with_the_code_name_presets_and_options_that_exist(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells = benchmark_cells.cells_of(read_benchmark(BENCHMARKS / f"{name}.yaml", presets=list(ALL_PRESETS)), tmp_path)
+    assert len(cells) == 6
+    for cell in cells:
+        assert main([*cell.train, "--print_config"]) == 0
+        printed = yaml.safe_load(capsys.readouterr().out)
+        for key, value in cell.method.options.items():
+            found = printed
+            for part in key.split("."):
+                found = found[part]
+            assert found == value
+
+
+def test_figures_are_drawn_and_named_in_the_table(made: Made) -> None:
+    folder = made.out / "figures" / "phantoms"
+    names = {"pixel_curves", "image_curves", "dice_images", "dice_by_size", "cases", "worst"}
+    assert {path.stem for path in folder.glob("*.png")} == names
+    for path in folder.glob("*.png"):
+        with Image.open(path) as drawn:
+            assert min(drawn.size) > 300
+    text = (made.out / "table.md").read_text()
+    assert all(f"](figures/phantoms/{name}.png)" in text for name in names)
+
+
+def test_the_worst_cases_are_those_with_the_lowest_dice(made: Made) -> None:
+    with open(made.out / "evaluations" / "phantoms" / "cfg-seed0" / "images.csv") as stream:
+        rows = [
+            row for row in csv.DictReader(stream) if row["method"] == "CFG diffusion" and row["dice"] and row["lesion_px"] != "0"
+        ]
+    expected = [row["id"] for row in sorted(rows, key=lambda row: (float(row["dice"]), row["id"]))][:10]
+    part = (made.out / "table.md").read_text().split("### Lowest Dice of cfg")[1].split("###")[0]
+    assert [line.split("|")[1].strip() for line in part.splitlines() if line.startswith("|")][2:] == expected
 
 
 def table_lines(out: Path) -> list[dict[str, str]]:
@@ -98,7 +141,13 @@ def test_every_method_and_floor_stands_in_one_table(made: Made) -> None:
     names = list(dict.fromkeys(line["method"] for line in table_lines(made.out)))
     assert names == ["cfg", "ddpm", "brightness", "blur residual", "random"]
     text = (made.out / "table.md").read_text()
-    for heading in ("## Tiny phantoms", "### Differences from", "### Training seeds", "### Cost", "### oracle (uses test labels)"):
+    for heading in (
+        "## Tiny phantoms",
+        "### Differences from",
+        "### Training seeds",
+        "### Cost",
+        "### oracle (uses test labels)",
+    ):
         assert f"\n{heading}" in text
     for word in ("Dice of flagging every pixel", "smallest possible p", "n too small"):
         assert word in text
@@ -120,7 +169,9 @@ def test_seeds_train_apart_and_the_set_was_tested_once_by_each(made: Made) -> No
     first, second = (cfg["seeds"]["values"][seed]["pixel AUROC"] for seed in ("0", "1"))
     assert first != second
     assert cfg["seeds"]["mean"]["pixel AUROC"] == pytest.approx((first + second) / 2)
-    assert [json.loads((made.out / "runs" / "phantoms" / f"cfg-seed{seed}" / "run.json").read_text())["seed"] for seed in (0, 1)] == [0, 1]
+    assert [
+        json.loads((made.out / "runs" / "phantoms" / f"cfg-seed{seed}" / "run.json").read_text())["seed"] for seed in (0, 1)
+    ] == [0, 1]
     assert cfg["test_evaluations"] == 1
 
 
@@ -129,8 +180,6 @@ def test_a_printed_command_makes_its_cell_again(made: Made) -> None:
     command = json.loads((folder / "cell.json").read_text())["commands"][1]
     before = (folder / "images.csv").read_bytes()
     (folder / "images.csv").unlink()
-    import shlex
-
     words = shlex.split(command)
     assert words[0] == "medanomaly"
     assert main(words[1:]) == 0
@@ -162,7 +211,7 @@ def test_weights_are_measured_a_failing_cell_is_said_and_the_exit_code_is_3(chec
     text = (tmp_path / "out" / "table.md").read_text()
     assert "* Missing: ddpm, seed 0: train: medanomaly train: " in text
     assert "has no train rows [E_SPLIT]" in text
-    assert "| weights (weights) |" in text
+    assert "| weights (weights) " in text
 
 
 @pytest.mark.usefixtures("here")

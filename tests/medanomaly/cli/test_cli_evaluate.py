@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,17 @@ def test_a_path_that_exists_wins_over_shipped_weights_of_the_same_name(tmp_path:
     write_png(tmp_path / "mine" / "x.png", picture(0))
     assert resolve_checkpoint(Path("mine")) == Path("mine")
     assert resolve_checkpoint(Path("absent")) == Path("absent")
+
+
+def test_how_often_weights_were_tested_and_what_they_cost_stand_with_the_numbers(checkpoint: Path, tmp_path: Path) -> None:
+    own = Path(shutil.copytree(checkpoint, tmp_path / "own", ignore=shutil.ignore_patterns("test_evaluations.jsonl")))
+    manifest = write_labelled(tmp_path, [*VALIDATION, ("t1", "healthy", "test"), ("t2", "diseased", "test")])
+    for count, said in ((1, "measured once"), (2, "measured 2 times")):
+        assert evaluate(own, manifest, tmp_path / f"out{count}") == 0
+        assert f"* These weights were {said} on this test split" in (tmp_path / f"out{count}" / "table.md").read_text()
+        facts = json.loads((tmp_path / f"out{count}" / "evaluation.json").read_text())["facts"]
+        assert facts["test_evaluations"] == {"count": count, "kept_beside": "weights"}
+    # Two steps to encode, two guided ones to decode; floors have no network.
+    assert [one["evaluations"] for one in facts["cost"].values()] == [6, 0, 0, 0]
+    assert facts["cost"]["CFG diffusion"]["parameters"] > 10_000
+    assert len((own / "test_evaluations.jsonl").read_text().splitlines()) == 2

@@ -53,7 +53,7 @@ def test_a_file_that_is_no_plan_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=said):
             read_benchmark(tmp_path / "plan.yaml", presets=[])
     (tmp_path / "plan.yaml").write_text(json.dumps(PLAN))
-    with pytest.raises(ConfigError, match="preset of 'theirs': 'b' is unknown; did you mean bb|did you mean bb"):
+    with pytest.raises(ConfigError, match="did you mean bb"):
         read_benchmark(tmp_path / "plan.yaml", presets=["a", "bb"])
 
 

@@ -6,11 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from evaluation_builders import QUICK, Whiteness, bright_samples, predictions
+from evaluation_builders import QUICK, Whiteness, bright_samples, predictions, random
 
 from medanomaly.errors import InputError
-from medanomaly.evaluation.folder import EvaluationFolder, choose_cases, image_curves, read_evaluation, write_evaluation
+from medanomaly.evaluation.folder import (
+    MAX_POINTS,
+    EvaluationFolder,
+    choose_cases,
+    image_curves,
+    pixel_curves,
+    read_evaluation,
+    write_evaluation,
+)
 from medanomaly.evaluation.study import MethodStudy, study
+from medanomaly.metrics.pixel import pixel_auroc
 
 
 @pytest.fixture(scope="module")
@@ -164,3 +173,37 @@ def test_curves_run_from_corner_to_corner_and_are_known_for_known_scores() -> No
     assert thinned is not None
     assert len(thinned["fpr"]) <= 402
     assert (thinned["fpr"][-1], thinned["tpr"][-1]) == (1, 1)
+
+
+def test_pixel_curves_end_where_all_or_nothing_is_flagged_and_lie_on_the_exact_ones() -> None:
+    found = predictions(12, random)
+    curves = pixel_curves(found, "healthy")
+    assert curves is not None
+    assert (curves["fpr"][0], curves["tpr"][0], curves["fpr"][-1], curves["tpr"][-1]) == (0, 0, 1, 1)
+    assert len(curves["fpr"]) <= MAX_POINTS + 2
+    maps, masks = [p.anomaly_map for p in found], [np.zeros((16, 16), bool) if p.mask is None else p.mask for p in found]
+    # 400 of 3,072 thresholds: the trapezoids under them are the area to a thousandth.
+    assert np.trapezoid(curves["tpr"], curves["fpr"]) == pytest.approx(pixel_auroc(maps, masks), abs=2e-3)
+    values, truth = np.concatenate([m.ravel() for m in maps]), np.concatenate([m.ravel() for m in masks])
+    threshold = np.sort(values[truth])[0]
+    called = values >= threshold
+    assert curves["recall"].index(1.0) >= 0
+    assert curves["precision"][curves["recall"].index(1.0)] == pytest.approx(truth.sum() / called.sum())
+    assert pixel_curves(predictions(1), "healthy") is None
+
+
+def test_the_worst_cases_are_kept_apart_the_worst_first(tmp_path: Path) -> None:
+    samples, validation = bright_samples(30, "s"), bright_samples(6, "v")
+    good = study("whiteness", Whiteness(), test=samples, validation=validation, healthy="healthy", config=QUICK)
+    lost = [
+        p if p.id not in ("s3", "s21") else replace(p, anomaly_map=p.anomaly_map[::-1, ::-1].copy()) for p in good.predictions
+    ]
+    main = replace(good, predictions=tuple(lost))
+    write_evaluation(tmp_path, [main], title="Set", healthy="healthy", facts={}, max_cases=24)
+    folder = read_evaluation(tmp_path)
+    assert len(folder.worst) == 10
+    wanted = [p for name in ("s21", "s3") for p in main.predictions if p.id == name]
+    for case, prediction in zip(folder.worst, wanted, strict=False):
+        assert np.array_equal(case.anomaly_map, prediction.anomaly_map)
+    write_evaluation(tmp_path / "none", [main], title="Set", healthy="healthy", facts={}, max_cases=0)
+    assert read_evaluation(tmp_path / "none").worst == ()

@@ -22,8 +22,8 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_process_is_measured_by_itself(program: Path, tmp_path: Path) -> None:
-    program.write_text("import sys, time\nx = bytes(200 * 2**20)\nend = time.process_time() + 0.3\n")
-    program.write_text(program.read_text() + "while time.process_time() < end: pass\nprint('said', sys.argv[1:])\n")
+    work = "import sys, time\nx = b'x' * (200 * 2**20)\nend = time.process_time() + 0.5\nwhile time.process_time() < end: pass\n"
+    program.write_text(work + "print('said', sys.argv[1:])\n")
     large = run_command(["train", "a b"], tmp_path / "log")
     assert (large.code, large.message, large.stopped) == (0, "said ['-m', 'medanomaly', 'train', 'a b']", False)
     assert large.seconds >= large.cpu_seconds * 0.9
@@ -31,12 +31,16 @@ def test_a_process_is_measured_by_itself(program: Path, tmp_path: Path) -> None:
     program.write_text("import time\ntime.sleep(0.3)\n")
     small = run_command(["train"], tmp_path / "log")
     assert small.cpu_seconds < 0.3 <= small.seconds
-    assert large.peak_mib - 200 == pytest.approx(small.peak_mib, abs=60) or large.peak_mib >= 200
+    # This process holds torch: its own peak must not pass for theirs.
+    assert small.peak_mib < 60
+    assert large.peak_mib == pytest.approx(small.peak_mib + 200, abs=40)
     assert small.message == ""
 
 
 def test_what_went_wrong_is_the_last_line_and_the_code(program: Path, tmp_path: Path) -> None:
-    program.write_text("import sys\nprint('bar 1\\rbar 2\\nmedanomaly train: too bad [E_BAD]\\n', file=sys.stderr)\nsys.exit(4)\n")
+    program.write_text(
+        "import sys\nprint('bar 1\\rbar 2\\nmedanomaly train: too bad [E_BAD]\\n', file=sys.stderr)\nsys.exit(4)\n"
+    )
     ran = run_command(["train"], tmp_path / "deep" / "log")
     assert (ran.code, ran.message) == (4, "medanomaly train: too bad [E_BAD]")
 
