@@ -15,7 +15,7 @@ from medanomaly.evaluation.benchmark_cells import cells_of, path_name, run_cells
 from medanomaly.evaluation.benchmark_compare import compare
 from medanomaly.evaluation.benchmark_config import read_benchmark
 from medanomaly.evaluation.benchmark_figures import write_figures
-from medanomaly.evaluation.benchmark_tables import write_tables
+from medanomaly.evaluation.benchmark_page import write_tables
 from medanomaly.evaluation.bulk import locked
 from medanomaly.files import write_json
 from medanomaly.training.preempt import stop_requested

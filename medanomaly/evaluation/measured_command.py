@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import resource
@@ -13,6 +14,8 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from medanomaly.errors import ResourceError
 
 POLL_S = 0.1
 """Between two looks at a running process."""
@@ -46,12 +49,23 @@ def run_command(words: Sequence[str], log: Path, *, stop: Callable[[], bool] = l
         words: the command without the program's name.
         log: replaced.
         stop: asked while it runs; True passes SIGTERM on, once, and waits for the process to save and end.
+
+    Raises:
+        ResourceError: E_LOCKED, a process of an earlier run still writes this log.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     start, asked, peak_kib = time.perf_counter(), False, 0
     # A process that is started inherits our own peak (Linux keeps it across exec): only above that is its number its own.
     ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with open(log, "wb") as stream:
+    with open(log, "ab") as stream:
+        # The process inherits the lock with its stdout: where we are killed and it lives on, it is not started a second time.
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ResourceError(
+                "is still being written by a command of an earlier run", code="E_LOCKED", path=log, fix="wait for it, or end it"
+            ) from error
+        stream.truncate(0)
         # A session of its own: a signal to our whole group would reach it twice, and the second one kills what is being saved.
         process = subprocess.Popen(
             [sys.executable, "-m", "medanomaly", *words], stdout=stream, stderr=subprocess.STDOUT, start_new_session=True

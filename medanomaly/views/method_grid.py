@@ -56,7 +56,7 @@ class GridCase:
     reference: BoolArray | None
 
 
-def method_grid(cases: Sequence[GridCase], methods: Sequence[GridMethod], *, title: str, cell_px: int = 160) -> bytes:
+def method_grid(cases: Sequence[GridCase], methods: Sequence[GridMethod], *, title: str, cell_px: int = 192) -> bytes:
     """PNG of the grid. Scales differ between columns, because the methods' numbers mean different things, and stand above them.
 
     Args:
@@ -102,7 +102,7 @@ def method_grid(cases: Sequence[GridCase], methods: Sequence[GridMethod], *, tit
 def _head(figure: object, left: int, method: GridMethod, cell_px: int) -> list[tuple[int, int, RgbArray]]:
     """Write a column's name and scale; the colour bar and its threshold mark, to be placed."""
     check_scale(method.threshold or 0.0, max(method.scale_max, method.threshold or 0.0))
-    name = wrapped(method.name, width_px=cell_px, lines=2, size_px=13.5)
+    name = wrapped(method.name, width_px=cell_px - 12, lines=2, size_px=13.5)
     put_text(figure, left, _HEADING_TOP + 4, name, size_px=13.5, linespacing=1.2)
     top = _HEADING_TOP + _HEADING_HEIGHT
     ramp = np.repeat(np.linspace(0, method.scale_max, cell_px, dtype=np.float32)[None], 10, axis=0)

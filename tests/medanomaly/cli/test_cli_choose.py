@@ -27,7 +27,7 @@ from medanomaly.training.config import TrainingConfig
 
 ROWS = [(f"v{n}", ("healthy", "diseased")[n % 2], "val") for n in range(6)]
 ROWS += [("t1", "healthy", "test"), ("t2", "diseased", "test")]
-GRID = ("--noise-levels", "[200, 300]", "--guidance-scales", "[4, 2]")
+GRID = ("--noise-levels", "[300, 200]", "--guidance-scales", "[4, 2]")
 
 
 def choose(checkpoint: Path, manifest: Path, out: Path, *options: object) -> int:

@@ -10,7 +10,8 @@ import pytest
 from benchmark_builders import hand_benchmark
 
 from medanomaly.evaluation.benchmark_compare import COLUMNS, MethodRow, SetResult, compare
-from medanomaly.evaluation.benchmark_tables import markdown, seed_spread, write_tables
+from medanomaly.evaluation.benchmark_page import markdown, write_tables
+from medanomaly.evaluation.benchmark_tables import seed_spread
 
 OURS = [0.9, 0.8, 0.7, 0.6, 0.5]
 BETTER = [0.8, 0.6, 0.4, 0.2, 0.0]

@@ -90,6 +90,8 @@ def test_the_gap_is_what_guidance_changes_more_in_diseased_images_in_units_of_th
         assert trials[400, scale].gap.value == pytest.approx(GAP, rel=1e-4)
         assert trials[400, scale].healthy_change == pytest.approx(0.02 * scale, rel=1e-4)
         assert trials[400, scale].diseased_change == pytest.approx(0.06 * scale, rel=1e-4)
+        assert trials[400, scale].healthy_spread == pytest.approx(0.01 * scale * 2**0.5, rel=1e-4)
+        assert trials[400, scale].diseased_spread == pytest.approx(0.01 * scale * 2**0.5, rel=1e-4)
     # At the lower level the same difference stands against more spread: deviations of 0.01 sqrt(2) and 0.06 sqrt(2).
     assert trials[200, 1.0].gap.value == pytest.approx(0.04 / (0.06 * 2**0.5), rel=1e-4)
 
@@ -204,3 +206,5 @@ def test_the_other_criterions_choice_stands_beside_where_it_has_one(tmp_path: Pa
     trials = tried()
     assert written(tmp_path, "auroc", trials)["chosen_by_gap"]["noise_level"] == 400  # type: ignore[index]
     assert written(tmp_path, "auroc", [undefined(one) for one in trials])["chosen_by_gap"] is None
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "curve.csv").read_text())))
+    assert {row["gap"] for row in rows} == {""}

@@ -115,7 +115,7 @@ class Unsure(Whiteness):
 
 def test_a_deviation_comes_back_at_the_size_of_the_image() -> None:
     wide = Geometry(native_size=(SIDE, 2 * SIDE), pad_before=(SIDE // 2, 0), model_size=SIDE)
-    sample = Sample(id="w", patient_id="w", x=torch.zeros(1, SIDE, SIDE), label=None, mask=None, geometry=wide)
+    sample = Sample(id="w", patient_id="w", x=torch.eye(SIDE)[None], label=None, mask=None, geometry=wide)
     found, second = predict(Unsure(), [sample, replace(sample, id="second")])
     assert found.map_std is not None
     assert second.map_std is not None

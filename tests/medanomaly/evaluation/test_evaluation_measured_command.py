@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from medanomaly.errors import ResourceError
 from medanomaly.evaluation import measured_command
 from medanomaly.evaluation.measured_command import last_line, run_command
 
@@ -72,3 +74,25 @@ def test_a_process_is_out_of_reach_of_signals_to_our_group(program: Path, tmp_pa
 def test_the_last_line_survives_bytes_that_are_no_text(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"one\n\xff two \n\n")
     assert last_line(tmp_path / "log") == "\ufffd two"
+
+
+def test_a_command_whose_starter_was_killed_is_not_started_twice(program: Path, tmp_path: Path) -> None:
+    # What it leaves behind holds its log, as the command itself would if we were killed.
+    program.write_text("import subprocess\nprint(subprocess.Popen(['sleep', '60']).pid)\n")
+    pid = int(run_command(["train"], tmp_path / "log").message)
+    try:
+        with pytest.raises(ResourceError, match="E_LOCKED"):
+            run_command(["train"], tmp_path / "log")
+        assert last_line(tmp_path / "log") == str(pid)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+    program.write_text("print('again')\n")
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            assert run_command(["train"], tmp_path / "log").message == "again"
+            break
+        except ResourceError:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    assert (tmp_path / "log").read_text() == "again\n"
