@@ -179,6 +179,8 @@ def test_what_cannot_decide_is_one_line_and_writes_nothing(
     assert f"[{code}]" in err
     assert err.count("\n") == 1
     assert not (tmp_path / "out" / "choice.json").exists()
+    # Settings that cannot be show before anything is computed, hence before there is a folder.
+    assert (tmp_path / "out").exists() == (code == "E_ONE_CLASS")
 
 
 def test_a_method_without_guidance_has_nothing_to_choose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
