@@ -164,15 +164,15 @@ def studied(name: str, rows: int) -> MethodStudy:
 
 
 def test_p_values_are_against_base_and_corrected_over_the_rows() -> None:
-    rows = compared([studied("base", 4), studied("same", 4), studied("half", 2)], [1, 2, 3], "healthy")
+    rows = compared([studied("base", 4), studied("half", 2), studied("same", 4)], [1, 2, 3], "healthy")
     assert [row.evaluations for row in rows] == [1, 2, 3]
     assert math.isnan(rows[0].dice_p)
     assert math.isnan(rows[0].dice_p_holm)
     # Six patients, all of them worse: two of the 64 swaps are as extreme.
-    assert [row.dice_p for row in rows[1:]] == [1, 2 / 64]
-    assert [row.dice_p_holm for row in rows[1:]] == [1, 4 / 64]
-    assert [row.precision_p for row in rows[1:]] == [1, 2 / 64]
-    assert [row.precision_p_holm for row in rows[1:]] == [1, 4 / 64]
+    assert [row.dice_p for row in rows[1:]] == [2 / 64, 1]
+    assert [row.dice_p_holm for row in rows[1:]] == [4 / 64, 1]
+    assert [row.precision_p for row in rows[1:]] == [2 / 64, 1]
+    assert [row.precision_p_holm for row in rows[1:]] == [4 / 64, 1]
 
 
 def test_every_second_healthy_image_calibrates_and_no_threshold_sees_it() -> None:
