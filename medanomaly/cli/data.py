@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -84,7 +84,7 @@ def table(
     columns: TableColumns = TableColumns(),
     labels: dict[str, str] | None = None,
     splits: dict[str, str] | None = None,
-    where: dict[str, str] | None = None,
+    where: dict[str, str | int | float] | None = None,
     val_fraction: float = 0.0,
     seed: int = 0,
     overwrite: bool = False,
@@ -104,10 +104,32 @@ def table(
     """
     refuse_existing(out, overwrite=overwrite)
     records = table_records(
-        csv, columns, labels=labels or {}, splits=splits or {}, where=where or {}, val_fraction=val_fraction, seed=seed
+        csv,
+        columns,
+        labels=cells_of("labels", labels),
+        splits=cells_of("splits", splits),
+        where=cells_of("where", where),
+        val_fraction=val_fraction,
+        seed=seed,
     )
     write_manifest(records, out, allow_outside=True)
     return say(records, out)
+
+
+def cells_of(option: str, meaning: Mapping[str, str | int | float] | None) -> dict[str, str]:
+    """What the user mapped cells to, with keys and values as they stand in a CSV; YAML reads 0 as a number and yes as true.
+
+    Raises:
+        ConfigError: E_CONFIG, a bare yes, no, true or false, whose spelling YAML does not keep.
+    """
+    for value in (word for pair in (meaning or {}).items() for word in pair):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            raise ConfigError(
+                f"--{option}: {value!r} is not text",
+                code="E_CONFIG",
+                fix="quote yes, no, true, false and null: '{\"yes\": diseased}'",
+            )
+    return {str(key): str(value) for key, value in (meaning or {}).items()}
 
 
 def check(

@@ -64,7 +64,7 @@ def folder_manifest(
     pattern = compile_pattern(patient_pattern)
     files = image_files(root)
     tops = sorted({path.parts[0] for path in files if len(path.parts) > 1})
-    if not {TRAINING, TESTING} & set(tops):
+    if not {TRAINING, TESTING} & {top.casefold() for top in tops}:
         raise InputError(
             f"holds no images below {TRAINING!r} or {TESTING!r}; folders with images: {', '.join(map(ascii, tops)) or 'none'}",
             code="E_LAYOUT",
@@ -72,9 +72,16 @@ def folder_manifest(
             path=root,
         )
     records: dict[str, list[Record]] = {}
-    for top in (TRAINING, TESTING):
-        below = [path for path in files if path.parts[0] == top and len(path.parts) > 1]
-        records[top] = records_below(root, top, below, classes, pattern)
+    for wanted in (TRAINING, TESTING):
+        records[wanted] = []
+        for top in (name for name in tops if name.casefold() == wanted):
+            if top != wanted:
+                logger.warning("%s: folder %s is read as %s", ascii(str(root))[1:-1], ascii(top), wanted)
+            below = [path for path in files if path.parts[0] == top and len(path.parts) > 1]
+            records[wanted] += records_below(root, top, below, classes, pattern)
+    for top in (name for name in tops if name.casefold() not in (TRAINING, TESTING)):
+        count = sum(path.parts[0] == top and len(path.parts) > 1 for path in files)
+        logger.warning("%s: %d images below %s are not used", ascii(str(root))[1:-1], count, ascii(top))
     if pattern is None:
         logger.info("%s: the patient of each image is its file name without suffix", ascii(str(root))[1:-1])
     training, testing = records[TRAINING], records[TESTING]

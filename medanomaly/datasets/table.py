@@ -51,7 +51,7 @@ def table_records(
         labels: cell -> class name, e.g. ``{"0": "healthy", "1": "diseased"}``; empty = cells are class names.
         splits: cell -> train, val or test; empty = cells are these words.
         where: keep rows whose cells equal these, e.g. ``{"use": "1"}``.
-        val_fraction: share of the train patients that becomes val, where the CSV has no val rows; 0 = none.
+        val_fraction: share of the train patients that becomes val, besides the CSV's own val rows; 0 = none.
         seed: of that choice.
 
     Raises:
@@ -63,7 +63,7 @@ def table_records(
     for name in [*named, *where]:
         if table and name not in table[0]:
             raise InputError(f"has no column {name!r}", code="E_COLUMN", path=path, fix=f"columns: {', '.join(table[0])}")
-    table = [row for row in table if all(row[name] == wanted for name, wanted in where.items())]
+    table = [row for row in table if all(row[name].strip() == wanted.strip() for name, wanted in where.items())]
     if not table:
         raise InputError("no row is left", code="E_EMPTY", path=path, fix="loosen --where")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ class Summary:
 def finished(out: Path, identity: str, *, overwrite: bool) -> dict[str, Mapping[str, Any]]:
     """id -> the last ``ok`` line that was made with the settings of this identity; lines of others are left out.
 
+    With ``overwrite`` the files of other settings are removed: the new settings may make fewer kinds of them, and a mask must not lie
+    beside a map that it does not belong to.
+
     Raises:
         ConfigError: E_CHANGED, there are lines of other settings and ``overwrite`` is off.
     """
@@ -52,7 +56,18 @@ def finished(out: Path, identity: str, *, overwrite: bool) -> dict[str, Mapping[
             path=out,
             fix="use a new folder, or --overwrite true",
         )
+    for line in other:
+        remove_outputs(out, line["outputs"])
     return {key: line for key, line in made.items() if line.get("identity") == identity}
+
+
+def remove_outputs(out: Path, names: Sequence[str]) -> None:
+    """Delete what a line of a report lists, if it is a regular file below ``out``: a report is data and may have been edited."""
+    fence = Path(os.path.realpath(out))
+    for name in names:
+        path = Path(os.path.realpath(out / name))
+        if path.is_relative_to(fence) and path.is_file():
+            path.unlink()
 
 
 def cut_torn_line(path: Path) -> None:

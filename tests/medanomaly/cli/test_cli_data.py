@@ -176,3 +176,16 @@ def test_check_writes_its_findings_as_json(tmp_path: Path) -> None:
 def test_check_of_a_manifest_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert data("check", tmp_path / "absent.csv") == 4
     assert "[E_MISSING]" in one_line(capsys)
+
+
+def test_cells_that_yaml_reads_as_numbers_are_text_and_yes_has_to_be_quoted(
+    table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = table.parent / "out.csv"
+    assert data("table", table, out, *COLUMNS, "--labels", "{0: healthy, 1: diseased}", *SPLITS, "--where", "{use: 1}") == 0
+    expected = out.read_text()
+    assert data("table", table, out, *COLUMNS, *LABELS, *SPLITS, "--where", '{use: "1"}', "--overwrite", "true") == 0
+    assert out.read_text() == expected
+    capsys.readouterr()
+    assert data("table", table, table.parent / "b.csv", *COLUMNS, "--labels", "{yes: diseased, no: healthy}", *SPLITS) == 2
+    assert "quote yes" in capsys.readouterr().err

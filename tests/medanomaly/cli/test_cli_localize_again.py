@@ -167,3 +167,20 @@ def test_results_may_be_copied_elsewhere_and_the_job_goes_on_there(checkpoint: P
     before = written(moved)
     assert localize(checkpoint, source, moved) == 0
     assert written(moved) == before
+
+
+def test_overwriting_leaves_nothing_of_the_settings_before(checkpoint: Path, job: tuple[Path, Path]) -> None:
+    source, out = job
+    masks = [name for name in written(out) if name.startswith("masks/")]
+    assert masks
+    # A file of somebody else, and a report that names a file outside, are left alone.
+    (out / "masks" / "mine.png").write_bytes(b"mine")
+    outside = out.parent / "outside.png"
+    outside.write_bytes(b"outside")
+    line = report_lines(out)[0]
+    with (out / "report.jsonl").open("a") as stream:
+        stream.write(json.dumps(line | {"outputs": [*line["outputs"], "../outside.png"]}) + "\n")
+    # Another sampler has no threshold, so no masks are written that could replace the old ones.
+    assert localize(checkpoint, source, out, "--guidance-scale", "1", "--overwrite", "true") == 0
+    assert [name for name in written(out) if name.startswith("masks/")] == ["masks/mine.png"]
+    assert outside.read_bytes() == b"outside"

@@ -176,3 +176,19 @@ def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError) as refused:
         plain_folder(tree(tmp_path, "a.txt"))
     assert refused.value.code == "E_NO_IMAGES"
+
+
+def test_folders_that_are_not_used_are_named_and_case_does_not_matter_at_the_top(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("Training/healthy", "training/diseased", "validation/healthy", "test/diseased"):
+        for index in range(2):
+            path = tmp_path / folder / f"{folder[0]}{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    records = folder_manifest(tmp_path, val_fraction=0)
+    assert sorted(record.label or "" for record in records) == ["diseased"] * 2 + ["healthy"] * 2
+    said = [record.getMessage() for record in caplog.records]
+    assert any("'Training' is read as training" in text for text in said)
+    assert any("2 images below 'test' are not used" in text for text in said)
+    assert any("2 images below 'validation' are not used" in text for text in said)
