@@ -86,6 +86,16 @@ def mnist(
             for index, name in enumerate(names)
             if name in label_of
         ]
+    lacking = sorted(
+        name for name, label in label_of.items() if name not in {CLASSES[source][k] for _, found in parts.values() for k in found}
+    )
+    if (healthy or diseased) and not {record.label for record in records} >= {"healthy", "diseased"}:
+        raise InputError(
+            f"holds no image of {', '.join(lacking)}",
+            code="E_EMPTY",
+            path=root,
+            fix="name classes that it holds, or the right --source",
+        )
     healthy_class = "healthy" if healthy or diseased else None
     notes = []
     if len(parts) == len(PARTS):

@@ -163,3 +163,11 @@ def test_a_misspelt_garment_gets_the_nearest_name(root: Path) -> None:
 
 def test_an_unknown_source_is_refused(root: Path) -> None:
     assert code_of(root, source="emnist") == "E_CONFIG"
+
+
+def test_a_class_that_the_files_do_not_hold_is_named(tmp_path: Path) -> None:
+    build(tmp_path / "tree")
+    with pytest.raises(InputError) as refused:
+        mnist(tmp_path / "tree", tmp_path, healthy=("0",), diseased=("5",))
+    assert refused.value.code == "E_EMPTY"
+    assert "no image of 5" in refused.value.message
