@@ -16,10 +16,17 @@ from medanomaly.errors import InputError
 from medanomaly.files import sha256_of
 from medanomaly.io.integrity import check_integrity
 from medanomaly.io.reader import ReadOptions, read_image, read_mask
+from medanomaly.types import Box
 
 MIN_TEST_PATIENTS = 20
 MIN_TEST_DISEASED = 5
 """Below these numbers of patients an interval is so wide that a table of the test split says little."""
+BOX_SLACK_PX = 1
+"""How far a box may reach beyond its image: tables count pixels from 0 or from 1, and round."""
+BOX_ADVICE = (
+    "boxes must be in px of the image as it lies on disk; for resized copies make the manifest first and preprocess that, "
+    "or use --image-size / --resized-to"
+)
 
 
 def check_manifest(
@@ -37,8 +44,8 @@ def check_manifest(
     Args:
         records: the manifest.
         deep: decode every image and mask as well, to the last byte. Adds the reader's own codes (E_TRUNCATED, E_MASK_SIZE,
-            E_GEOMETRY, E_CHECKSUM, ...), lesion in the masks of healthy images, empty masks of diseased ones, constant images,
-            and images with the same pixels in other bytes (E_DUPLICATE, E_LABEL_CONFLICT, W_DUPLICATE).
+            E_GEOMETRY, E_CHECKSUM, ...), E_BOX_SIZE (boxes that reach beyond their image), lesion in the masks of healthy images,
+            empty masks of diseased ones, constant images, and images with the same pixels in other bytes (E_DUPLICATE, E_LABEL_CONFLICT, W_DUPLICATE).
         healthy_class: name of the class without disease.
         options: how images are read, for ``deep``; None = with as many channels as each file holds.
     """
@@ -166,16 +173,18 @@ def sizes(records: Sequence[Record], healthy_class: str) -> list[Finding]:
 def pixel_findings(records: Sequence[Record], healthy_class: str, options: ReadOptions) -> list[Finding]:
     """What only decoding shows: one finding for each of the reader's codes, masks that contradict labels, constant images."""
     faults: dict[str, list[tuple[str, InputError]]] = defaultdict(list)
-    lesion_in_healthy, empty_in_diseased, constant = [], [], []
+    lesion_in_healthy, empty_in_diseased, constant, misboxed = [], [], [], []
     by_channels: dict[int, list[str]] = defaultdict(list)
     by_pixels: dict[bytes, list[Record]] = defaultdict(list)
     for record in records:
         try:
-            num_channels, is_constant, has_lesion, digest = what_it_holds(record, options)
+            num_channels, is_constant, has_lesion, digest, boxes_fit = what_it_holds(record, options)
         except InputError as error:
             faults[error.code].append((record.id, error))
             continue
         by_channels[num_channels].append(record.id)
+        if not boxes_fit:
+            misboxed.append(record.id)
         if is_constant:
             constant.append(record.id)
         else:
@@ -197,6 +206,7 @@ def pixel_findings(records: Sequence[Record], healthy_class: str, options: ReadO
         several += some("W_CHANNELS", f"images with {count} channels", ids if count > 1 else (), advice)
     return [
         *unusable,
+        *some("E_BOX_SIZE", "images with boxes that lie outside of them", misboxed, BOX_ADVICE),
         *several,
         *twins(recoded, "pixels"),
         *some("E_MASK_LABEL", "healthy images with lesion in their mask", lesion_in_healthy, "correct the label or the mask"),
@@ -205,8 +215,8 @@ def pixel_findings(records: Sequence[Record], healthy_class: str, options: ReadO
     ]
 
 
-def what_it_holds(record: Record, options: ReadOptions) -> tuple[int, bool, bool | None, bytes]:
-    """(channels, all pixels are equal, its mask file holds lesion or None = no file, digest of the pixels).
+def what_it_holds(record: Record, options: ReadOptions) -> tuple[int, bool, bool | None, bytes, bool]:
+    """(channels, all pixels are equal, its mask file holds lesion or None = no file, digest of the pixels, its boxes fit).
 
     Equal planes count as one channel. Checksums that a reading does not see are verified as well (``io.integrity``).
     """
@@ -219,7 +229,15 @@ def what_it_holds(record: Record, options: ReadOptions) -> tuple[int, bool, bool
     is_gray = all(np.array_equal(raw.pixels[0], plane) for plane in raw.pixels[1:])
     planes = raw.pixels[:1] if is_gray else raw.pixels
     digest = hashlib.blake2b(str(planes.shape).encode() + planes.tobytes(), digest_size=16).digest()
-    return len(planes), bool(raw.pixels.min() == raw.pixels.max()), has_lesion, digest
+    boxes_fit = all(is_inside(box, raw.native_size) for box in record.boxes or ())
+    return len(planes), bool(raw.pixels.min() == raw.pixels.max()), has_lesion, digest, boxes_fit
+
+
+def is_inside(box: Box, native_size: tuple[int, int]) -> bool:
+    """Whether a box shows in an image of (rows, columns) and reaches at most ``BOX_SLACK_PX`` beyond its border."""
+    rows, columns = native_size
+    fits_across = -BOX_SLACK_PX <= box.x_min < columns and 0 < box.x_max <= columns + BOX_SLACK_PX
+    return fits_across and -BOX_SLACK_PX <= box.y_min < rows and 0 < box.y_max <= rows + BOX_SLACK_PX
 
 
 def some(code: str, what: str, ids: Iterable[str], fix: str) -> list[Finding]:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from medanomaly.errors import InputError
 from medanomaly.evaluation.measure import AT, MeasureConfig, Measured, mean_row, origin
 from medanomaly.evaluation.predict import Prediction
 from medanomaly.metrics import box
@@ -32,6 +33,10 @@ def measure_boxes(
         predictions: of the test split; images with ``boxes`` None were not annotated and count nowhere.
         points: chosen on validation images; refused if any of them is here.
         config: resamples and seed.
+
+    Raises:
+        InputError: E_BOX_SIZE, images whose boxes all lie outside of them: they have a lesion, and nothing to find it by.
+        ConfigError: E_TEST_THRESHOLD.
     """
     for point in points:
         refuse_if_seen(point, [prediction.id for prediction in predictions])
@@ -39,6 +44,7 @@ def measure_boxes(
     boxed = [(prediction, boxes) for prediction, boxes in annotated if boxes]
     if not boxed:
         return []
+    refuse_invisible(boxed)
     owners = [prediction.patient_id for prediction, _ in boxed]
     energy = np.array([box.energy_in_boxes(prediction.anomaly_map, boxes) for prediction, boxes in boxed])
     hits = np.array([box.pointing_hit(prediction.anomaly_map, boxes) for prediction, boxes in boxed])
@@ -53,6 +59,17 @@ def measure_boxes(
         if (chosen := by_criterion.get(key)) is not None:
             return rows + overlap_rows(annotated, chosen, f"@ {AT[key]}", config)
     return rows
+
+
+def refuse_invisible(boxed: Sequence[tuple[Prediction, tuple[Box, ...]]]) -> None:
+    """InputError naming every image of which no box is visible, so that each image with boxes counts in each row."""
+    outside = [one.id for one, boxes in boxed if not len(box.visible_edges(boxes, shape_of(one)))]
+    if outside:
+        raise InputError(
+            f"{len(outside)} images have all their boxes outside of them: {', '.join(map(ascii, outside))}",
+            code="E_BOX_SIZE",
+            fix="give boxes in px of the image as it lies on disk; medanomaly check --deep true finds all that do not fit",
+        )
 
 
 def overlap_rows(

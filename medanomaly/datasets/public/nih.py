@@ -42,7 +42,7 @@ def nih(
 
     The official test list is test, the rest train and val by patient. A patient with a box of the finding is in test with all
     images. An image without a box was not looked at for boxes: only diseased images of the table of boxes have any. Spacing
-    is that of the PNG, which was stretched to a square, so rows and columns may differ. No image is opened.
+    is that of the PNG, which was stretched to a square, so rows and columns may differ. One image's header is read.
 
     Args:
         root: folder with Data_Entry_2017.csv, the two lists and the images
@@ -59,8 +59,8 @@ def nih(
 
     Raises:
         ConfigError: E_CONFIG, an option that cannot be.
-        InputError: E_MISSING, E_LAYOUT, E_EMPTY, E_TRAVERSAL, E_LEAKAGE (a patient in both lists), and what :func:`read_films` and
-            :func:`read_boxes` refuse.
+        InputError: E_MISSING, E_LAYOUT, E_EMPTY, E_TRAVERSAL, E_LEAKAGE (a patient in both lists), E_BOX_SIZE (PNGs of another
+            side than ``image_size``), and what :func:`read_films` and :func:`read_boxes` refuse.
     """
     check_options(finding, views, image_size, val_fraction)
     table, list_paths = find_tables(root)
@@ -100,6 +100,7 @@ def nih(
             path=root,
             fix=f"loosen the options, or mend the tree; expected {TREE}",
         )
+    refuse_other_size(records, image_size)
     if one_image_a_patient:
         records = first_of_patients(records, seed)
     kept = [record for record in records if record.boxes]
@@ -117,6 +118,27 @@ def check_options(finding: str, views: Sequence[str], image_size: int, val_fract
         raise ConfigError(f"views must be of {', '.join(VIEWS)}, got {list(views)}", code="E_CONFIG")
     if image_size < 1 or not 0 <= val_fraction < 1:
         raise ConfigError("image_size must be at least 1 and val_fraction in 0..1, 1 excluded", code="E_CONFIG")
+
+
+def refuse_other_size(records: Sequence[Record], image_size: int) -> None:
+    """InputError where the PNG of a record, one with boxes if there is any, is not ``image_size`` px high and wide.
+
+    One header tells of all: copies are resized together. A file that is no PNG tells nothing, and is left to the data check.
+    """
+    for record in sorted(records, key=lambda record: (not record.boxes, record.id)):
+        try:
+            with library_faults(record.image, "PNG"), Image.open(record.image, formats=["PNG"]) as picture:
+                columns, rows = picture.size
+        except InputError:
+            continue
+        if (rows, columns) != (image_size, image_size):
+            raise InputError(
+                f"has {rows} rows x {columns} columns, boxes and spacing would be those of {image_size} x {image_size}",
+                code="E_BOX_SIZE",
+                path=record.image,
+                fix=f"give --image-size {rows}" if rows == columns else "use the square PNGs as published",
+            )
+        return
 
 
 def refuse_leakage(films: Sequence[Film], lists: Mapping[str, set[str]], root: Path) -> None:
