@@ -45,7 +45,8 @@ def check_manifest(
         records: the manifest.
         deep: decode every image and mask as well, to the last byte. Adds the reader's own codes (E_TRUNCATED, E_MASK_SIZE,
             E_GEOMETRY, E_CHECKSUM, ...), E_BOX_SIZE (boxes that reach beyond their image), lesion in the masks of healthy images,
-            empty masks of diseased ones, constant images, and images with the same pixels in other bytes (E_DUPLICATE, E_LABEL_CONFLICT, W_DUPLICATE).
+            empty masks of diseased ones, constant images, and images with the same pixels in other bytes (E_DUPLICATE,
+            E_LABEL_CONFLICT, W_DUPLICATE).
         healthy_class: name of the class without disease.
         options: how images are read, for ``deep``; None = with as many channels as each file holds.
     """

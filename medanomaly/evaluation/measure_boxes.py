@@ -68,7 +68,7 @@ def refuse_invisible(boxed: Sequence[tuple[Prediction, tuple[Box, ...]]]) -> Non
         raise InputError(
             f"{len(outside)} images have all their boxes outside of them: {', '.join(map(ascii, outside))}",
             code="E_BOX_SIZE",
-            fix="give boxes in px of the image as it lies on disk; medanomaly check --deep true finds all that do not fit",
+            fix="give boxes in px of the image as it lies on disk; 'medanomaly data check --deep true' finds all that do not fit",
         )
 
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from medanomaly.datasets.check import some
 from medanomaly.datasets.findings import Finding
 from medanomaly.datasets.manifest import Record
@@ -17,6 +19,7 @@ from medanomaly.datasets.public.nih_tables import FINDINGS, NO_FINDING, PUBLISHE
 from medanomaly.datasets.public.sampling import at_most
 from medanomaly.datasets.splits import hold_out_validation
 from medanomaly.errors import ConfigError, InputError
+from medanomaly.io.faults import library_faults
 from medanomaly.rng import stable_hash
 from medanomaly.types import Box
 

@@ -18,6 +18,7 @@ from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.errors import InputError
 from medanomaly.io.reader import read_image
 from medanomaly.io.writers import write_npy
+from medanomaly.types import Box
 
 
 def codes(report: CheckReport) -> list[str]:
@@ -107,3 +108,40 @@ def test_a_broken_checksum_passes_a_fast_check_and_fails_a_deep_one(tmp_path: Pa
     path.write_bytes(content)
     assert check_manifest([record]).ok
     assert the(check_manifest([record], deep=True), "E_CHECKSUM").ids == ("slice",)
+
+
+INSIDE = (0.0, 0.0, 9.0, 6.0)
+"""Left, upper, right and lower edge of the images of a cohort."""
+
+
+@pytest.mark.parametrize(
+    ("edges", "fits"),
+    [
+        (INSIDE, True),
+        ((-1.0, -1.0, 10.0, 7.0), True),
+        ((-1.1, 0.0, 9.0, 6.0), False),
+        ((0.0, -1.1, 9.0, 6.0), False),
+        ((0.0, 0.0, 10.1, 6.0), False),
+        ((0.0, 0.0, 9.0, 7.1), False),
+        # Within the slack, and nothing of it shows.
+        ((9.0, 0.0, 9.5, 6.0), False),
+        ((-0.5, 0.0, 0.0, 6.0), False),
+        ((0.0, 6.0, 9.0, 6.5), False),
+        ((0.0, -0.5, 9.0, 0.0), False),
+    ],
+)
+def test_boxes_that_reach_more_than_a_px_beyond_their_image_are_an_error_when_decoded(
+    tmp_path: Path, edges: tuple[float, float, float, float], fits: bool
+) -> None:
+    records = cohort(tmp_path)
+    good, box = (Box(x_min=e[0], y_min=e[1], x_max=e[2], y_max=e[3]) for e in (INSIDE, edges))
+    for index in (2, 7):
+        records[index] = replace(records[index], boxes=(good, box))
+    assert check_manifest(records).ok
+    report = check_manifest(records, deep=True)
+    assert report.ok == fits
+    if not fits:
+        finding = the(report, "E_BOX_SIZE")
+        assert finding.ids == (records[2].id, records[7].id)
+        assert finding.fix.startswith("boxes must be in px of the image as it lies on disk")
+        assert finding.fix.endswith("or use --image-size / --resized-to")

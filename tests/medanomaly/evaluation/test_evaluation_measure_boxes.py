@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from evaluation_builders import QUICK, SIDE, Whiteness, bright_samples, inverted, lesion, prediction, predictions
 
-from medanomaly.errors import ConfigError
+from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.folder import write_evaluation
 from medanomaly.evaluation.measure import AT, Measured
 from medanomaly.evaluation.measure_boxes import measure_boxes
@@ -85,6 +85,38 @@ def test_images_that_nobody_annotated_count_nowhere_and_those_without_a_lesion_o
 def test_without_a_box_there_is_nothing_to_say() -> None:
     assert rows(predictions(), POINTS) == {}
     assert rows([replace(one, boxes=()) for one in predictions()], POINTS) == {}
+
+
+OUTSIDE = (
+    Box(x_min=SIDE, y_min=0, x_max=SIDE + 4, y_max=4),
+    Box(x_min=-4, y_min=0, x_max=0, y_max=4),
+    Box(x_min=0, y_min=50, x_max=4, y_max=60),
+)
+
+
+@pytest.mark.parametrize("points", [[], HEALTHY_ONLY])
+def test_images_of_which_no_box_is_visible_are_refused_by_name(points: list[OperatingPoint]) -> None:
+    found = boxed(predictions())
+    for index, boxes in ((3, OUTSIDE[:1]), (5, OUTSIDE[1:2]), (7, OUTSIDE)):
+        found[index] = replace(found[index], boxes=boxes)
+    with pytest.raises(InputError, match=r"3 images have all .*: 't3', 't5', 't7' \[E_BOX_SIZE\]"):
+        rows(found, points)
+
+
+def test_every_image_with_boxes_counts_and_a_box_outside_beside_a_visible_one_changes_nothing() -> None:
+    found = boxed(predictions())
+    beside = [replace(one, boxes=(*one.boxes, *OUTSIDE) if one.boxes else one.boxes) for one in found]
+    assert rows(beside, HEALTHY_ONLY) == rows(found, HEALTHY_ONLY)
+    counted = {name: row.interval.num_images for name, row in rows(beside, HEALTHY_ONLY).items()}
+    assert counted.pop(f"false boxes an image @ {AT[HEALTHY_FPR]}") == 12
+    assert set(counted.values()) == {6}
+
+
+def test_an_evaluation_with_boxes_outside_of_their_image_is_refused() -> None:
+    test = samples(8, "t")
+    test[3] = replace(test[3], boxes=OUTSIDE)
+    with pytest.raises(InputError, match=r"'t3' \[E_BOX_SIZE\]"):
+        study("whiteness", Whiteness(), test=test, validation=samples(6, "v"), healthy="healthy", config=QUICK)
 
 
 def test_detection_counts_boxes_and_pointing_counts_images() -> None:

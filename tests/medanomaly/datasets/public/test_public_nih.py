@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tree_nih import BOX_HEADER, BOXED, CLEAR, HEADER, RGBA, SIDE, TEST, TRAIN, boxes, build, film, name_of
 
 from medanomaly.datasets.findings import Finding
@@ -27,6 +28,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="module")
+def full_size(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree with PNGs of the published side."""
+    root = Path(shutil.copytree(tree, tmp_path_factory.mktemp("full") / "tree"))
+    for path in root.rglob("*.png"):
+        resize(path, (1024, 1024))
+    return root
+
+
 @pytest.fixture
 def copy(tree: Path, tmp_path: Path) -> Path:
     """A tree to change."""
@@ -35,6 +45,13 @@ def copy(tree: Path, tmp_path: Path) -> Path:
 
 def read(root: Path, **options: object) -> Listing:
     return nih(root, root, **{"image_size": SIDE, **options})  # type: ignore[arg-type]
+
+
+def resize(path: Path, size: tuple[int, int]) -> None:
+    """Write a picture again with (columns, rows)."""
+    with Image.open(path) as picture:
+        resized = picture.resize(size, Image.Resampling.NEAREST)
+    resized.save(path)
 
 
 def rows(root: Path, **options: object) -> dict[str, Record]:
@@ -81,13 +98,13 @@ def test_patients_never_cross_splits_whatever_the_seed(tree: Path) -> None:
         assert {"train", "val", "test"} == set.union(*({str(n) for n in names} for names in splits.values()))
 
 
-def test_only_boxed_images_have_boxes_and_nobody_looked_at_the_others(tree: Path) -> None:
+def test_only_boxed_images_have_boxes_and_nobody_looked_at_the_others(tree: Path, full_size: Path) -> None:
     found = rows(tree)
     for patient, follow_up in BOXED:
         scaled = [(x, y, x + w, y + h) for x, y, w, h in (np.array(box) * SIDE / 1024 for box in boxes(patient, follow_up))]
         assert in_px(found[name_of(patient, follow_up)]) == [pytest.approx(box) for box in sorted(scaled)]
     assert [id_ for id_, record in found.items() if record.boxes is not None] == [name_of(*one) for one in BOXED]
-    published = rows(tree, image_size=1024)[name_of(*BOXED[0])]
+    published = rows(full_size, image_size=1024)[name_of(*BOXED[0])]
     x, y, w, h = boxes(*BOXED[0])[0]
     assert in_px(published)[0] == pytest.approx((x, y, x + w, y + h))  # type: ignore[index]
 
@@ -104,13 +121,48 @@ def test_a_box_lies_on_the_fluid_of_the_image_as_it_is_read(tree: Path) -> None:
         assert inside[mask].all()
 
 
+@pytest.mark.parametrize(
+    ("size", "image_size", "message"),
+    [
+        ((SIDE, SIDE), 1024, r"48 rows x 48 columns.*E_BOX_SIZE.*give --image-size 48"),
+        ((SIDE, SIDE), 47, r"E_BOX_SIZE.*give --image-size 48"),
+        ((1024, 1024), SIDE, r"E_BOX_SIZE.*give --image-size 1024"),
+        ((SIDE + 2, SIDE), SIDE, r"48 rows x 50 columns.*E_BOX_SIZE.*square PNGs"),
+    ],
+)
+def test_pngs_of_another_side_than_told_are_refused(copy: Path, size: tuple[int, int], image_size: int, message: str) -> None:
+    boxed = rows(copy)[name_of(*BOXED[0])].image
+    resize(boxed, size)
+    with pytest.raises(InputError, match=message) as caught:
+        read(copy, image_size=image_size)
+    assert str(boxed) in str(caught.value)
+
+
+def test_without_boxes_the_side_is_checked_as_well_since_spacing_follows_it(copy: Path) -> None:
+    (copy / BOXES).unlink()
+    with pytest.raises(InputError, match=r"E_BOX_SIZE.*give --image-size 48"):
+        read(copy, image_size=1024)
+
+
+def test_one_header_is_read_and_a_broken_png_is_left_to_the_data_check(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    real = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, **options: opened.append(path.name) or real(path, **options))
+    read(copy)
+    assert opened == [name_of(*BOXED[0])]
+    rows(copy)[name_of(*BOXED[0])].image.write_bytes(b"no picture")
+    opened.clear()
+    assert len(read(copy).records) == 15
+    assert opened == [name_of(*one) for one in BOXED]
+
+
 def test_a_film_with_four_equal_channels_is_read_as_gray(tree: Path) -> None:
     raw = read_image(rows(tree)[name_of(*RGBA)].image)
     np.testing.assert_array_equal(raw.pixels[0], film(*RGBA).pixels)
 
 
-def test_spacing_is_that_of_the_stretched_png(tree: Path) -> None:
-    published = rows(tree, image_size=1024)
+def test_spacing_is_that_of_the_stretched_png(tree: Path, full_size: Path) -> None:
+    published = rows(full_size, image_size=1024)
     # 2048 rows of 0.168 mm and 2500 columns of 0.168 mm became 1024 each.
     assert published["00000001_000.png"].spacing_mm == pytest.approx((0.168 * 2, 0.168 * 2500 / 1024))
     assert published["00000001_001.png"].spacing_mm == pytest.approx((0.171 * 2500 / 1024, 0.171 * 2))
@@ -223,8 +275,9 @@ def test_a_patient_with_a_box_is_in_test_with_all_images(copy: Path) -> None:
 
 def test_infiltrate_of_the_boxes_is_infiltration_of_the_labels(copy: Path) -> None:
     edit(copy / LABELS, "Effusion|Mass", "Effusion|Infiltration")
-    found = rows(copy, finding="Infiltration", image_size=1024, val_fraction=0)
-    assert in_px(found[name_of(21, 1)]) == [(100.5, 200.25, 400.5, 350.25)]
+    found = rows(copy, finding="Infiltration", val_fraction=0)
+    scaled = tuple(edge * SIDE / 1024 for edge in (100.5, 200.25, 400.5, 350.25))
+    assert in_px(found[name_of(21, 1)]) == [pytest.approx(scaled)]
     assert {box.label for box in found[name_of(21, 1)].boxes or ()} == {"Infiltration"}
 
 
