@@ -21,9 +21,11 @@ PATH_IN_TEXT = re.compile(
 )
 """A stretch of text that ends like an image's name, between the separators of a table."""
 IN_PX = re.compile(
-    r"^(x|y|w|h|x_?[012]|y_?[012]|[xy]_?(min|max)|(x|y)_?(centre|center)|width|height|rows|columns|bbox.*|.*rle.*|encodedpixels)$"
+    r"^(x_?[012]|y_?[012]|[xy]_?(min|max)|(x|y)_?(centre|center)|width|height|rows|columns|bbox.*|.*rle.*|encodedpixels)$"
 )
 """Names of columns that count pixels of the image before it was resized."""
+IN_PX_TOGETHER = frozenset("xywh")
+"""Names that do so in company only: one alone is anything, as often a label (y) as a place."""
 
 
 def table_files(root: Path) -> list[Path]:
@@ -71,7 +73,8 @@ def copy_tables(root: Path, out: Path, new_names: Mapping[str, str], tables: Seq
         with atomic_write(out / table) as stream:
             stream.write(PATH_IN_TEXT.sub(renamed, text).encode("utf-8", "surrogateescape"))
         header = text.removeprefix("\ufeff").lstrip().split("\n", 1)[0]
-        if any(IN_PX.match(cell.strip().strip('"').lower()) for cell in re.split(r"[,;\t]", header)):
+        columns = {cell.strip().strip('"').lower() for cell in re.split(r"[,;\t]", header)}
+        if any(map(IN_PX.match, columns)) or len(columns & IN_PX_TOGETHER) > 1:
             native.append(table.as_posix())
     message = f"{len(native)} copied tables have columns in px of the native images"
     advice = "make the manifest first and preprocess that: its boxes and masks are scaled"

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from skimage.exposure import equalize_adapthist, equalize_hist
 
 from medanomaly.datasets.manifest import Record
-from medanomaly.datasets.resample import Extent, Fit, extent_of, resample, resample_mask
+from medanomaly.datasets.resample import Extent, Fit, boxes_lost, extent_of, resample, resample_mask
 from medanomaly.datasets.transforms import NUM_COLOURS, PreprocessConfig, intensity_windows
 from medanomaly.errors import ConfigError, InputError, MedanomalyError
 from medanomaly.files import sha256_of
@@ -26,6 +26,8 @@ from medanomaly.types import BoolArray, FloatArray, RawImage
 MAX_SIZE_PX = 8192
 CLIP_LIMIT, CLAHE_TILES, HISTOGRAM_BINS = 0.01, 8, 256
 """scikit-image's defaults: clip limit (share of a tile's pixels), tiles along each side, bins of the histogram."""
+NARROW = 0.25
+"""Share of the format's range below which an image is taken for one of fewer bits, e.g. 12 bits in a 16-bit PNG."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +164,10 @@ def prepare_file(work: Work, out: Path, config: ResizeConfig) -> dict[str, Any]:
     else:
         channels = 1 if config.gray else None
         raw = read_image(record.image, ReadOptions(channels=channels, allow_color=config.gray, frame=config.frame))
+        notes = raw.notes + narrow(raw, config, record.intensity_range)
         stored, extent = prepared(raw, config, record.intensity_range)
         native_size, spacing = raw.native_size, raw.spacing_mm or record.spacing_mm
-        notes = raw.notes
+        notes += boxes_lost(record.boxes, extent)
         if record.mask is not None:
             lesion = read_mask(record.mask, native_size, image_path=record.image, frame=config.frame)
             mask = resample_mask(lesion, extent)
@@ -181,6 +184,34 @@ def prepare_file(work: Work, out: Path, config: ResizeConfig) -> dict[str, Any]:
         "native_size": list(native_size),
         "spacing_mm": None if spacing is None else list(spacing),
     }
+
+
+def narrow(raw: RawImage, config: ResizeConfig, intensity_range: tuple[float, float] | None) -> tuple[str, ...]:
+    """A note where an image lies in the lowest (inverted: the highest) quarter of its format's range, and 8 bits lose levels of it.
+
+    Quiet where the manifest gives the range, the format knows none (floats), the source has 8 bits, or every level is kept.
+
+    Raises:
+        InputError: E_RANGE, the output has 8 bits and is not equalised, which would spread the levels before they are rounded.
+    """
+    if intensity_range is not None or raw.value_range in (None, (0, 255)) or not np.isfinite(raw.pixels).all():
+        return ()
+    low, high = raw.value_range
+    least, most = float(raw.pixels.min()), float(raw.pixels.max())
+    if most >= low + NARROW * (high - low) and least <= high - NARROW * (high - low):
+        return ()
+    levels = np.unique(raw.pixels).astype(np.float64)
+    num_left = len(np.unique(np.rint((levels - low) / (high - low) * 255)))
+    if num_left == len(levels):
+        return ()
+    said = f"uses only {least:.9g}..{most:.9g} of {low:.9g}..{high:.9g}"
+    if config.bits == 8 and config.equalise == "none":
+        raise InputError(
+            f"{said}: 8 bits would leave {num_left} gray levels",
+            code="E_RANGE",
+            fix="--bits 16, or give intensity_low and intensity_high in a manifest",
+        )
+    return (f"W_RANGE: {said}; intensity_low and intensity_high in a manifest would say what is black and white",)
 
 
 def lost(before: BoolArray, after: npt.NDArray[Any]) -> tuple[str, ...]:

@@ -104,7 +104,11 @@ def resample_mask(mask: BoolArray, extent: Extent) -> BoolArray:
 
 
 def resample_boxes(boxes: Sequence[Box] | None, extent: Extent) -> tuple[Box, ...] | None:
-    """Boxes in px of the output, cut at its border; what lies outside of it altogether is dropped. None stays None."""
+    """Boxes in px of the output, cut at its border; what lies outside of it altogether is dropped.
+
+    None and () stay what they are. Where no box is left the result is None, not annotated: () would say that there is no lesion, of
+    an image whose lesion may reach beyond its box or is outside of the crop.
+    """
     if boxes is None:
         return None
     (row_step, column_step), (top, left) = extent.step, extent.start
@@ -115,7 +119,16 @@ def resample_boxes(boxes: Sequence[Box] | None, extent: Extent) -> tuple[Box, ..
         x_min, y_min, x_max, y_max = (min(max(edge, 0.0), float(extent.size)) for edge in (x_min, y_min, x_max, y_max))
         if x_min < x_max and y_min < y_max:
             moved.append(Box(x_min=x_min, y_min=y_min, x_max=x_max, y_max=y_max, label=box.label))
-    return tuple(moved)
+    return tuple(moved) if moved or not boxes else None
+
+
+def boxes_lost(boxes: Sequence[Box] | None, extent: Extent) -> tuple[str, ...]:
+    """A note where boxes lie outside of what is shown."""
+    num_left = len(resample_boxes(boxes, extent) or ())
+    if not boxes or num_left == len(boxes):
+        return ()
+    then = "" if num_left else "; boxes are left blank (not annotated)"
+    return (f"W_BOX_LOST: {len(boxes) - num_left} of {len(boxes)} boxes lie outside of what is shown{then}",)
 
 
 def resample_spacing(spacing_mm: tuple[float, float] | None, extent: Extent) -> tuple[float, float] | None:

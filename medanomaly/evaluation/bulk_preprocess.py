@@ -24,7 +24,7 @@ from medanomaly.evaluation.bulk import locked
 from medanomaly.evaluation.job_report import Summary, append_line, finished, report_failure
 from medanomaly.files import write_json
 
-RULES = 1
+RULES = 2
 """Raised whenever the same settings give other pixels: results of older rules are then not taken for done."""
 KILLED_ALLOWED = 3
 """Files that may each kill a worker that has nothing else to do before the job gives up on the machine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medanomaly.datasets.check import some
 from medanomaly.datasets.findings import Finding
@@ -15,6 +15,7 @@ from medanomaly.datasets.public.listing import Listing, Progress, silent
 from medanomaly.datasets.public.reader_boxes import merged_boxes
 from medanomaly.datasets.public.vindr_layout import TREE, Part, find_parts, native_sizes
 from medanomaly.datasets.public.vindr_tables import NO_FINDING, Readings, boxes_around, checked_finding, read_tables
+from medanomaly.datasets.resample import Extent, extent_of, resample_boxes
 from medanomaly.datasets.splits import hold_out_validation, split_by_patient
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.types import Box
@@ -34,6 +35,7 @@ def vindr(
     unlabelled: bool = False,
     merge_test: bool = False,
     resized_to: int = 0,
+    resized_fit: Literal["pad", "stretch"] | None = None,
     test_fraction: float = 0.2,
     val_fraction: float = 0.1,
     seed: int = 0,
@@ -55,7 +57,10 @@ def vindr(
         keep_unlabelled: keep images that are neither healthy nor diseased, without a label
         unlabelled: every image, labels and boxes left out, for training without classes; test images stay in test
         merge_test: with unlabelled, test images join train and val, and can no longer be used for testing
-        resized_to: side in px of pictures that were made square, so that boxes follow; needs train_meta.csv; 0 = not resized
+        resized_to: side in px of pictures that were made square, so that boxes follow; needs resized_fit and train_meta.csv;
+            0 = not resized
+        resized_fit: how they were made square. stretch: rows and columns were scaled apart; pad: scaled together and padded to a
+            centred square, as medanomaly preprocess does
         test_fraction: share of the images that becomes test where the test part has no labels (Kaggle)
         val_fraction: share of the training images that becomes val
         seed: of the choice of val and test images
@@ -69,6 +74,13 @@ def vindr(
         raise ConfigError(f"min_readers must be in 1..{NUM_READERS}, got {min_readers}", code="E_CONFIG")
     if resized_to < 0 or not 0 <= test_fraction < 1 or not 0 <= val_fraction < 1:
         raise ConfigError("resized_to must be at least 0, test_fraction and val_fraction in 0..1, 1 excluded", code="E_CONFIG")
+    if bool(resized_to) != bool(resized_fit):
+        raise ConfigError(
+            "resized_to and resized_fit belong together: where boxes lie depends on how the pictures were made square",
+            code="E_CONFIG",
+            fix="stretch: rows and columns were scaled apart; pad: scaled together and padded to a centred square, "
+            "as medanomaly preprocess does",
+        )
     if merge_test and not unlabelled:
         raise ConfigError("merge_test would train on the images to test on", code="E_CONFIG", fix="use it with unlabelled only")
     parts = find_parts(root)
@@ -81,20 +93,26 @@ def vindr(
     readings = {name: read_tables(part.label_table, part.box_table, consensus=name == "test") for name, part in labelled.items()}
     wanted = checked_finding(finding, [name for read in readings.values() for name in read.names])
     refuse_leakage({name: set(read.said) for name, read in readings.items()}, root)
-    sizes = native_sizes(labelled) if resized_to else {}
+    extents = None
+    if resized_fit:
+        extents = {image: extent_of(size, resized_to, resized_fit) for image, size in native_sizes(labelled).items()}
     records: list[Record] = []
     findings: list[Finding] = []
     missing: list[str] = []
+    lost: list[str] = []
     for name, part in labelled.items():
         chosen, doubts = choose(part, readings[name], wanted, min_readers, keep_unlabelled=keep_unlabelled)
         findings += doubts
         present = [(record, path) for record in chosen if (path := part.image(record.id)) is not None]
         missing += sorted({record.id for record in chosen} - {record.id for record, _ in present})
-        records += [with_image(record, path, resized_to, sizes) for record, path in present]
+        placed = [with_image(record, path, extents) for record, path in present]
+        lost += [now.id for (was, _), now in zip(present, placed, strict=True) if len(now.boxes or ()) < len(was.boxes or ())]
+        records += placed
     findings += some("W_MISSING", "images that are not there, left out", missing, "fetch them")
     if not records:
         raise InputError(f"no image is left, {len(missing)} files are missing", code="E_EMPTY", path=root, fix=f"expected {TREE}")
-    findings += frame_findings(records, resized_to, sizes)
+    lost_boxes = "images lost boxes: train_meta.csv has no size of them, or one that the boxes do not fit into"
+    findings += frame_findings(records) if extents is None else some("W_BOX_FRAME", lost_boxes, lost, "mend the table")
     if "test" not in labelled and test_fraction:
         records = split_by_patient(records, (1 - test_fraction, 0, test_fraction), seed)
     if any(record.split == "train" for record in records):
@@ -181,34 +199,19 @@ def choose(
     ]
 
 
-def with_image(record: Record, path: Path, resized_to: int, sizes: Mapping[str, tuple[float, float]]) -> Record:
-    """The record with its file, and its boxes in the px of that file."""
+def with_image(record: Record, path: Path, extents: Mapping[str, Extent] | None) -> Record:
+    """The record with its file, and its boxes in the px of that file; ``extents``: of resized pictures, None = not resized."""
     boxes = record.boxes
-    if boxes and resized_to and record.id not in sizes:
-        boxes = None
-    elif boxes and resized_to:
-        rows, columns = sizes[record.id]
-        across, down = resized_to / columns, resized_to / rows
-        boxes = tuple(
-            Box(
-                x_min=box.x_min * across,
-                y_min=box.y_min * down,
-                x_max=box.x_max * across,
-                y_max=box.y_max * down,
-                label=box.label,
-            )
-            for box in boxes
-        )
+    if boxes and extents is not None:
+        boxes = resample_boxes(boxes, extents[record.id]) if record.id in extents else None
     return replace(record, image=path, boxes=boxes)
 
 
-def frame_findings(records: list[Record], resized_to: int, sizes: Mapping[str, tuple[float, float]]) -> list[Finding]:
-    """Doubts about the px that boxes are given in: pictures instead of DICOM images, and pictures of unknown first size."""
-    if resized_to:
-        unknown = [record.id for record in records if record.label == "diseased" and record.id not in sizes]
-        return some("W_BOX_FRAME", "images that train_meta.csv does not know lost their boxes", unknown, "complete the table")
+def frame_findings(records: list[Record]) -> list[Finding]:
+    """Doubts about the px that boxes are given in: pictures instead of DICOM images."""
     pictures = [record.id for record in records if record.boxes and not record.image.name.lower().endswith((".dicom", ".dcm"))]
-    return some("W_BOX_FRAME", "pictures with boxes in px of the DICOM image", pictures, "if they are resized: --resized-to SIDE")
+    advice = "if they were made square: --resized-to SIDE with --resized-fit stretch (scaled apart) or pad (padded, centred)"
+    return some("W_BOX_FRAME", "pictures with boxes in px of the DICOM image", pictures, advice)
 
 
 def without_labels(parts: Mapping[str, Part], root: Path, *, merge_test: bool, val_fraction: float, seed: int) -> Listing:

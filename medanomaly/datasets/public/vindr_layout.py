@@ -98,7 +98,7 @@ def images_in(folder: Path) -> dict[str, str]:
     return found
 
 
-def native_sizes(parts: dict[str, Part]) -> dict[str, tuple[float, float]]:
+def native_sizes(parts: dict[str, Part]) -> dict[str, tuple[int, int]]:
     """image id -> (rows, columns) of the DICOM image, from the ``*_meta.csv`` that travels with resized pictures.
 
     Raises:
@@ -118,7 +118,8 @@ def native_sizes(parts: dict[str, Part]) -> dict[str, tuple[float, float]]:
         for line, row in rows_of(path, ("image_id", "dim0", "dim1"), required="image_id"):
             size = [number_of(column, row.get(column, "")) for column in ("dim0", "dim1")]
             rows, columns = (value or 0.0 for value in size)
-            if not (rows > 0 and columns > 0):
-                raise InputError(f"line {line}: dim0 and dim1 must be positive", code="E_ROW", path=path, fix="mend the table")
-            sizes[row["image_id"].strip()] = (rows, columns)
+            if not (rows > 0 and columns > 0 and rows % 1 == columns % 1 == 0):
+                message = f"line {line}: dim0 and dim1 must be positive whole numbers"
+                raise InputError(message, code="E_ROW", path=path, fix="mend the table")
+            sizes[row["image_id"].strip()] = (int(rows), int(columns))
     return sizes

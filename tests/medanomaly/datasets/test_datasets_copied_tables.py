@@ -47,6 +47,14 @@ def test_columns_in_native_pixels_are_told(tmp_path: Path) -> None:
     assert (finding.code, finding.ids) == ("W_TABLE_PX", ("boxes.csv",))
 
 
+@pytest.mark.parametrize(
+    ("header", "is_told"), [("id,y", False), ("x;label", False), ('id,"X",Y', True), ("id,w,h", True), ("id,bbox", True)]
+)
+def test_one_column_named_x_y_w_or_h_is_not_taken_for_pixels_but_two_are(tmp_path: Path, header: str, is_told: bool) -> None:
+    (tmp_path / "t.csv").write_text(f"{header}\n")
+    assert bool(copy_tables(tmp_path, tmp_path / "out", {}, [Path("t.csv")])) == is_told
+
+
 def test_hidden_tables_and_links_that_leave_the_set_are_not_copied(tmp_path: Path) -> None:
     root = tmp_path / "set"
     (root / ".cache").mkdir(parents=True)

@@ -13,7 +13,8 @@ from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.preprocess import ResizeConfig, Work, attempt, prepared
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.io.reader import read_mask
-from medanomaly.types import RawImage
+from medanomaly.io.writers import write_png
+from medanomaly.types import Box, RawImage
 
 
 def gray(values: object, value_range: tuple[float, float] | None = (0, 255)) -> RawImage:
@@ -132,3 +133,68 @@ def test_a_mask_of_another_size_writes_neither_file_and_is_a_line(tmp_path: Path
     line = attempt(work, tmp_path / "out", ResizeConfig(size=15))
     assert (line["status"], line["reason_code"], line["error"]["exit_code"]) == ("failed", "E_MASK_SIZE", 4)
     assert not list(tmp_path.glob("out/*.png"))
+
+
+def prepared_file(tmp_path: Path, pixels: object, config: ResizeConfig, **columns: object) -> dict[str, object]:
+    write_png(tmp_path / "a.png", np.asarray(pixels))
+    record = Record(id="a", patient_id="p", image=tmp_path / "a.png", **columns)  # type: ignore[arg-type]
+    return attempt(Work(record=record, image_out="a.png"), tmp_path / "out", config)
+
+
+TWELVE_BITS = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+
+
+@pytest.mark.parametrize(("pixels", "used"), [(TWELVE_BITS, "0..4095"), (65535 - TWELVE_BITS, "61440..65535")])
+def test_twelve_bits_in_a_sixteen_bit_file_are_not_written_as_a_few_gray_levels(
+    tmp_path: Path, pixels: object, used: str
+) -> None:
+    line = prepared_file(tmp_path, pixels, ResizeConfig(size=64))
+    assert (line["status"], line["reason_code"]) == ("failed", "E_RANGE")
+    said: dict[str, str] = line["error"]  # type: ignore[assignment]
+    assert said["message"] == f"uses only {used} of 0..65535: 8 bits would leave 17 gray levels"
+    assert said["fix"] == "--bits 16, or give intensity_low and intensity_high in a manifest"
+    assert not list(tmp_path.glob("out/*.png"))
+
+
+def test_the_manifests_intensity_columns_say_what_white_is_of_twelve_bits(tmp_path: Path) -> None:
+    line = prepared_file(tmp_path, TWELVE_BITS, ResizeConfig(size=64), intensity_low=0, intensity_high=4095)
+    assert (line["status"], line["message"]) == ("ok", "")
+    with Image.open(tmp_path / "out" / "a.png") as written:
+        np.testing.assert_array_equal(np.asarray(written), np.rint(TWELVE_BITS / 4095 * 255))
+
+
+@pytest.mark.parametrize("config", [ResizeConfig(size=64, bits=16), ResizeConfig(size=64, equalise="histogram")])
+def test_twelve_bits_that_keep_their_levels_are_written_with_a_note(tmp_path: Path, config: ResizeConfig) -> None:
+    line = prepared_file(tmp_path, TWELVE_BITS, config)
+    assert str(line["message"]).startswith("W_RANGE: uses only 0..4095 of 0..65535;")
+    with Image.open(tmp_path / "out" / "a.png") as written:
+        assert len(np.unique(np.asarray(written))) >= 250
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        np.arange(40, dtype=np.uint8).repeat(10).reshape(20, 20),
+        np.stack([np.arange(40, dtype=np.uint8).repeat(10).reshape(20, 20) // part for part in (1, 2, 3)], axis=2),
+        np.zeros((20, 20), np.uint16),
+        TWELVE_BITS * 4 + 10,
+    ],
+    ids=["8 bits", "8 bits of colour", "constant", "above a quarter"],
+)
+def test_dark_images_that_lose_nothing_are_left_alone(tmp_path: Path, pixels: object) -> None:
+    line = prepared_file(tmp_path, pixels, ResizeConfig(size=20, gray=True))
+    assert line["status"] == "ok"
+    assert "W_RANGE" not in str(line["message"])
+
+
+def test_boxes_that_a_crop_leaves_out_are_told(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (10, 30), dtype=np.uint8)
+    config = ResizeConfig(size=10, fit="crop")
+    beyond, seen = Box(x_min=0, y_min=0, x_max=9, y_max=5), Box(x_min=12, y_min=0, x_max=15, y_max=5)
+    all_lost = prepared_file(tmp_path, image, config, boxes=(beyond,))["message"]
+    assert all_lost == "W_BOX_LOST: 1 of 1 boxes lie outside of what is shown; boxes are left blank (not annotated)"
+    assert prepared_file(tmp_path, image, config, boxes=(beyond, seen))["message"] == (
+        "W_BOX_LOST: 1 of 2 boxes lie outside of what is shown"
+    )
+    for boxes in ((seen,), (), None):
+        assert prepared_file(tmp_path, image, config, boxes=boxes)["message"] == ""

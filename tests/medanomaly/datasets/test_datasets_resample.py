@@ -102,11 +102,13 @@ def test_the_box_around_a_mask_is_the_box_around_the_resized_mask() -> None:
         assert moved.label == "mass"
 
 
-def test_boxes_beyond_the_crop_are_dropped_and_none_stays_none() -> None:
+def test_boxes_beyond_the_crop_are_dropped_and_where_none_is_left_the_image_counts_as_not_annotated() -> None:
     extent = extent_of((10, 30), 10, "crop")
-    assert resample_boxes((Box(x_min=0, y_min=0, x_max=10, y_max=5),), extent) == ()
-    assert resample_boxes((Box(x_min=8, y_min=0, x_max=12, y_max=5),), extent) == (Box(x_min=0, y_min=0, x_max=2, y_max=5),)
+    beyond, cut = Box(x_min=0, y_min=0, x_max=10, y_max=5), Box(x_min=8, y_min=0, x_max=12, y_max=5)
+    assert resample_boxes((beyond,), extent) is None
+    assert resample_boxes((beyond, cut), extent) == (Box(x_min=0, y_min=0, x_max=2, y_max=5),)
     assert resample_boxes(None, extent) is None
+    assert resample_boxes((), extent) == ()
 
 
 def test_spacing_grows_as_pixels_do() -> None:

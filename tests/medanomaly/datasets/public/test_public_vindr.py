@@ -3,17 +3,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from tree_vindr import CLEAR, COLUMNS, FLUID, HEART, MONOCHROME1, SIDE, TEST, TRAIN, build, edges, film, image_id
 
+from medanomaly.cli.preprocess import preprocess
 from medanomaly.datasets.findings import Finding
 from medanomaly.datasets.manifest import Record, read_manifest, write_manifest
 from medanomaly.datasets.public.listing import Listing
 from medanomaly.datasets.public.vindr import vindr
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.io.reader import read_image
+from medanomaly.io.writers import write_png
 from medanomaly.types import Box
 
 LONG_HEADER = "image_id,rad_id,class_name,x_min,y_min,x_max,y_max"
@@ -277,21 +280,59 @@ def test_kaggle_has_one_table_and_pictures_and_gets_a_test_split(tmp_path: Path)
         (split, label): count for split, count in (("train", 7), ("val", 1), ("test", 2)) for label in ("healthy", "diseased")
     }
     assert len(codes(listing)["W_BOX_FRAME"].ids) == 10
+    assert "--resized-fit stretch" in codes(listing)["W_BOX_FRAME"].fix
     assert {record.split for record in read(tmp_path, test_fraction=0).records} == {"train", "val"}
 
     # Pictures made square: boxes follow the first size, rows and columns each by its own factor.
     with pytest.raises(InputError, match="E_MISSING"):
-        read(tmp_path, resized_to=512)
+        read(tmp_path, resized_to=512, resized_fit="stretch")
     sizes = "\n".join(f"i{number:02d},2048,1024" for number in range(1, 20))
     (tmp_path / "train_meta.csv").write_text(f"image_id,dim0,dim1\n{sizes}\n")
-    listing = read(tmp_path, resized_to=512)
+    listing = read(tmp_path, resized_to=512, resized_fit="stretch")
     found = {record.id: record for record in listing.records}
     assert in_px(found["i02"]) == [(5, 5, 55, 55)]
     assert found["i00"].boxes is None
     assert codes(listing)["W_BOX_FRAME"].ids == ("i00",)
-    (tmp_path / "train_meta.csv").write_text("image_id,dim0,dim1\ni00,0,1024\n")
-    with pytest.raises(InputError, match="line 2: dim0 and dim1"):
-        read(tmp_path, resized_to=512)
+    # Padded: both by the factor of the longer side, and black columns to the left.
+    found = {record.id: record for record in read(tmp_path, resized_to=512, resized_fit="pad").records}
+    assert in_px(found["i02"]) == [(128 + 2.5, 5, 128 + 27.5, 55)]
+    # A size that the box does not fit into: no box is left, which is not "looked and found none".
+    (tmp_path / "train_meta.csv").write_text(f"image_id,dim0,dim1\ni00,8,8\n{sizes}\n")
+    listing = read(tmp_path, resized_to=512, resized_fit="stretch")
+    assert {record.id: record for record in listing.records}["i00"].boxes is None
+    assert codes(listing)["W_BOX_FRAME"].ids == ("i00",)
+    for size in ("0,1024", "1024,", "1024,100.5"):
+        (tmp_path / "train_meta.csv").write_text(f"image_id,dim0,dim1\ni00,{size}\n")
+        with pytest.raises(InputError, match="line 2: dim0 and dim1"):
+            read(tmp_path, resized_to=512, resized_fit="stretch")
+
+
+@pytest.mark.parametrize(("fit", "expected"), [("pad", (8, 8, 16, 16)), ("stretch", (6.4, 8, 16, 16))])
+def test_boxes_follow_resized_pictures_as_those_of_a_preprocessed_manifest_do(
+    tmp_path: Path, fit: Literal["pad", "stretch"], expected: tuple[float, ...]
+) -> None:
+    root = tmp_path / "native"
+    (root / "train").mkdir(parents=True)
+    table = []
+    for name, finding, cells in (("sick", FLUID, "10,15,25,30"), ("well", CLEAR, ",,,")):
+        write_png(root / "train" / f"{name}.png", np.zeros((60, 50), np.uint8))
+        table += [f"{name},R{reader},{finding},{cells}" for reader in (1, 2, 3)]
+    (root / "train.csv").write_text("\n".join([LONG_HEADER, *table]) + "\n")
+    (root / "train_meta.csv").write_text("image_id,dim0,dim1\nsick,60,50\nwell,60,50\n")
+
+    # The manifest first and its pictures afterwards, or the pictures first and the manifest of them.
+    write_manifest(read(root, test_fraction=0, val_fraction=0).records, root / "manifest.csv")
+    preprocess(root / "manifest.csv", tmp_path / "of_manifest", size=32, fit=fit, workers=1, quiet=True)
+    preprocess(root, tmp_path / "of_tree", size=32, fit=fit, workers=1, quiet=True)
+    of_manifest = {record.id: record for record in read_manifest(tmp_path / "of_manifest" / "manifest.csv")}
+    of_tree = rows(tmp_path / "of_tree", resized_to=32, resized_fit=fit, test_fraction=0, val_fraction=0)
+    assert in_px(of_tree["sick"]) == in_px(of_manifest["sick"]) == [pytest.approx(expected)]
+    assert of_tree["well"].boxes == of_manifest["well"].boxes == ()
+
+
+def test_how_pictures_were_made_square_is_asked_for(tree: Path) -> None:
+    with pytest.raises(ConfigError, match=r"E_CONFIG.*stretch: rows and columns were scaled apart; pad: scaled together"):
+        read(tree, resized_to=512)
 
 
 def test_the_image_as_published_wins_over_its_conversion(tree: Path, tmp_path: Path) -> None:
@@ -418,7 +459,9 @@ def test_a_folder_that_is_something_else_is_refused(tmp_path: Path) -> None:
         {"finding": CLEAR},
         {"min_readers": 0},
         {"min_readers": 4},
-        {"resized_to": -1},
+        {"resized_to": -1, "resized_fit": "pad"},
+        {"resized_to": 512},
+        {"resized_fit": "stretch"},
         {"test_fraction": 1.0},
         {"val_fraction": 1.0},
         {"val_fraction": -0.1},
