@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,14 +65,7 @@ def experiment_of(flags: Mapping[str, Any]) -> Experiment:
 def network_of(flags: Mapping[str, Any]) -> NetworkConfig:
     """The U-Net: levels by image size, attention where a feature map has one of the named sides."""
     size = flags["image_size"]
-    if not flags["channel_mult"] and size not in MULTIPLIERS:
-        raise ConfigError(
-            f"--image_size {size} has no customary levels (those of {', '.join(map(str, MULTIPLIERS))} are known)",
-            code="E_CONFIG",
-            fix="give them, e.g. --channel_mult 1,2,4",
-        )
-    multipliers = numbers({"channel_mult": flags["channel_mult"] or MULTIPLIERS[size]}, "channel_mult")
-    channels = tuple(int(flags["num_channels"] * factor) for factor in multipliers)
+    channels = channels_of(flags["num_channels"], multipliers_of(flags, size))
     sides = [size // 2**level for level in range(len(channels))]
     wanted = numbers(flags, "attention_resolutions")
     if set(wanted) - set(sides):
@@ -94,6 +87,29 @@ def network_of(flags: Mapping[str, Any]) -> NetworkConfig:
         dropout=flags["dropout"],
         learn_sigma=flags["learn_sigma"],
     )
+
+
+def multipliers_of(flags: Mapping[str, Any], size: int) -> list[float]:
+    """Channel multiplier of each level, finest first: those that were given, else the customary ones of the size."""
+    if not flags["channel_mult"] and size not in MULTIPLIERS:
+        raise ConfigError(
+            f"--image_size {size} has no customary levels (those of {', '.join(map(str, MULTIPLIERS))} are known)",
+            code="E_CONFIG",
+            fix="give them, e.g. --channel_mult 1,2,4",
+        )
+    multipliers = numbers({"channel_mult": flags["channel_mult"] or MULTIPLIERS[size]}, "channel_mult")
+    if not multipliers or not all(0 < factor < math.inf for factor in multipliers):
+        raise ConfigError(
+            f"--channel_mult must be positive numbers, got {flags['channel_mult']!a}",
+            code="E_CONFIG",
+            fix="e.g. --channel_mult 1,2,4",
+        )
+    return multipliers
+
+
+def channels_of(num_channels: int, multipliers: Sequence[float]) -> tuple[int, ...]:
+    """Channels of each level, finest first."""
+    return tuple(int(num_channels * factor) for factor in multipliers)
 
 
 def head_channels_of(flags: Mapping[str, Any], channels: tuple[int, ...], attention: tuple[bool, ...]) -> int:
@@ -163,33 +179,72 @@ def first_diseased(manifest: Path, count: int, target: str) -> list[Record]:
 
 
 def refuse_other_model(flags: Mapping[str, Any], typed: Collection[str], experiment: Experiment) -> None:
-    """The checkpoint says how its network is made; flags that were typed must say the same.
+    """The checkpoint says how its network is made; flags that were typed must say the same, the others are not asked.
 
     Raises:
-        ConfigError: E_CONFIG_MISMATCH, with the flag and the checkpoint's value.
+        ConfigError: E_CONFIG_MISMATCH, with all that differs: what the flags say and what the checkpoint holds.
     """
     method, size = experiment.method, experiment.preprocess.image_size
     if not isinstance(method, CfgDiffusionConfig):
         raise ConfigError(f"the checkpoint holds {method.title}, not CFG diffusion", code="E_CONFIG_MISMATCH")
     network = method.network
-    sides = [size // 2**level for level, here in enumerate(network.attention) if here]
     stored: dict[str, Any] = {
         "image_size": size,
         "in_channels": experiment.preprocess.channels,
-        "num_channels": network.channels[0] if size != 512 else 2 * network.channels[0],
         "num_res_blocks": network.num_res_blocks,
-        "num_heads": network.channels[-1] // network.head_channels,
         "dropout": network.dropout,
         "learn_sigma": network.learn_sigma,
         "diffusion_steps": method.schedule.num_levels,
         "noise_schedule": method.schedule.name,
     }
-    if "attention_resolutions" in typed and sorted(numbers(flags, "attention_resolutions")) != sorted(sides):
-        stored["attention_resolutions"] = ",".join(map(str, sides))
-    for name, value in stored.items():
-        if name in typed and flags[name] != value:
-            raise ConfigError(
-                f"--{name} {flags[name]}, but the checkpoint was trained with {value}",
-                code="E_CONFIG_MISMATCH",
-                fix="leave the flag out: the checkpoint knows",
-            )
+    differ = [(f"--{name} {flags[name]}", value) for name, value in stored.items() if name in typed and flags[name] != value]
+    widths = [name for name in ("num_channels", "channel_mult") if name in typed]
+    if widths and (asked := channels_asked(flags, typed, size, network.channels)) != network.channels:
+        named = " ".join(f"--{name} {flags[name]}" for name in widths)
+        differ.append((f"{named} (channels {commas(asked)})", f"channels {commas(network.channels)}"))
+    sides = {size // 2**level for level, here in enumerate(network.attention) if here}
+    if "attention_resolutions" in typed and set(numbers(flags, "attention_resolutions")) != sides:
+        named = commas(sorted(sides, reverse=True)) or "none"
+        differ.append((f"--attention_resolutions {flags['attention_resolutions']}", named))
+    # As in training, a width of the heads comes before their number; -1 only hands over to the number.
+    if "num_head_channels" in typed and flags["num_head_channels"] > 0:
+        if flags["num_head_channels"] != network.head_channels:
+            differ.append((f"--num_head_channels {flags['num_head_channels']}", network.head_channels))
+    elif "num_heads" in typed:
+        attended = {width for width, here in zip(network.channels, network.attention, strict=True) if here}
+        heads = sorted({width // network.head_channels for width in attended | {network.channels[-1]}})
+        if heads != [flags["num_heads"]]:
+            differ.append((f"--num_heads {flags['num_heads']}", commas(heads)))
+    if differ:
+        raise ConfigError(
+            "; ".join(f"{said}, but the checkpoint was trained with {value}" for said, value in differ),
+            code="E_CONFIG_MISMATCH",
+            fix="leave the flag out: the checkpoint knows" if len(differ) == 1 else "leave the flags out: the checkpoint knows",
+        )
+
+
+def channels_asked(flags: Mapping[str, Any], typed: Collection[str], size: int, stored: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels of each level by --num_channels and --channel_mult; one that was not typed is what fits the ``stored`` channels."""
+    if "channel_mult" in typed:
+        multipliers = multipliers_of(flags, size)
+        fitting = num_channels_of(stored, multipliers) or max(1, round(stored[0] / multipliers[0]))
+        return channels_of(flags["num_channels"] if "num_channels" in typed else fitting, multipliers)
+    # The same channels are 16 times 1,2 and 32 times 0.5,1: the customary multipliers where they fit, else the finest is 1.
+    customary = numbers({"channel_mult": MULTIPLIERS.get(size, "")}, "channel_mult")
+    if num_channels_of(stored, customary) is not None:
+        return channels_of(flags["num_channels"], customary)
+    return tuple(flags["num_channels"] * width // stored[0] for width in stored)
+
+
+def num_channels_of(channels: tuple[int, ...], multipliers: Sequence[float]) -> int | None:
+    """The --num_channels that makes these channels with these multipliers; None if there is none."""
+    if len(channels) != len(multipliers):
+        return None
+    factor, width = max(zip(multipliers, channels, strict=True))
+    near = int(width / factor)
+    return next((count for count in (near, near + 1) if channels_of(count, multipliers) == channels), None)
+
+
+def commas(values: Sequence[int]) -> str:
+    """Numbers as the flags list them."""
+    return ",".join(map(str, values))

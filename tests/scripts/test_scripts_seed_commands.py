@@ -67,6 +67,14 @@ def test_a_flag_that_contradicts_the_checkpoint_is_refused(trained: tuple[Path, 
     assert "Traceback" not in made.stderr
 
 
+def test_multipliers_of_another_network_are_refused_by_the_command(trained: tuple[Path, Path, str], tmp_path: Path) -> None:
+    data, folder, _ = trained
+    words = ["--data_dir", data, "--result_dir", tmp_path, "--channel_mult", "1,2,4"]
+    made = run("cfg_image_sample.py", "--model_path", folder, *words)
+    assert made.returncode == 2
+    assert "(channels 16,32,64), but the checkpoint was trained with channels 16,32 [E_CONFIG_MISMATCH]" in made.stderr
+
+
 def test_a_preprocessed_chexpert_tree_is_read_like_the_original(tmp_path: Path) -> None:
     from medanomaly.datasets.public import PUBLIC_SETS
 

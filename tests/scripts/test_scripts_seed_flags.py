@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from seed_experiment import experiment_of, manifest_of, network_of, sampler_of
+from seed_experiment import experiment_of, manifest_of, network_of, refuse_other_model, sampler_of
 from seed_flags import BATCH, DATA, MODEL, MODEL_PATH, SAMPLING, TRAINING, command, read_flags
 
 from medanomaly.errors import ConfigError
@@ -154,3 +154,81 @@ def test_a_refusal_is_one_line_with_its_exit_code(capsys: pytest.CaptureFixture[
 
     assert command(refusing, "train.py") == 2
     assert capsys.readouterr().err == "train.py: cannot be [E_CONFIG]; change it\n"
+
+
+TINY = "--image_size 32 --channel_mult 1,2 --num_channels 32 --attention_resolutions 16 --num_head_channels 16"
+CUSTOM_512 = "--image_size 512 --channel_mult 1,2 --num_channels 16 --attention_resolutions 256"
+CUSTOMARY_512 = "--image_size 512 --num_channels 128 --attention_resolutions 32,16 --num_head_channels 64"
+
+
+def compare(trained: str, asked: str) -> None:
+    """Hold the flags of sampling against a network trained with others."""
+    experiment = experiment_of(read_flags(trained.split(), TRAIN, "train")[0])
+    refuse_other_model(*read_flags(asked.split(), SAMPLE, "sample"), experiment)
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked"),
+    [
+        (TINY, ""),
+        (TINY, TINY),
+        (TINY, "--num_heads 1 --num_head_channels 16"),
+        (TINY, "--num_heads 4"),
+        (TINY, "--num_heads 4 --num_head_channels -1"),
+        (TINY, "--num_head_channels -1"),
+        (TINY, "--num_channels 32"),
+        (TINY, "--channel_mult 1,2"),
+        (TINY, "--channel_mult 0.5,1 --num_channels 64"),
+        (CUSTOM_512, CUSTOM_512),
+        (CUSTOM_512, "--num_channels 16"),
+        (CUSTOM_512, "--channel_mult 1,2"),
+        (CUSTOMARY_512, CUSTOMARY_512),
+        (CUSTOMARY_512, "--num_channels 64 --channel_mult 1,2,2,4,4,8,8"),
+        (CUSTOMARY_512, "--channel_mult 0.5,1,1,2,2,4,4"),
+        (CUSTOMARY_512, "--attention_resolutions 16,32"),
+        (SEED_TRAIN.split(" --lr ")[0], SEED_SAMPLE),
+    ],
+)
+def test_flags_that_describe_the_checkpoint_are_accepted_however_they_say_it(trained: str, asked: str) -> None:
+    compare(trained, asked)
+
+
+@pytest.mark.parametrize(
+    ("trained", "asked", "said", "held"),
+    [
+        (TINY, "--channel_mult 1,2,4", "--channel_mult 1,2,4 (channels 32,64,128)", "channels 32,64"),
+        (TINY, "--channel_mult 1", "--channel_mult 1 (channels 32)", "channels 32,64"),
+        (TINY, "--channel_mult 1,3", "--channel_mult 1,3 (channels 32,96)", "channels 32,64"),
+        (TINY, "--num_channels 64", "--num_channels 64 (channels 64,128)", "channels 32,64"),
+        (TINY, "--num_channels 0 --channel_mult 1,2", "--num_channels 0 --channel_mult 1,2 (channels 0,0)", "channels 32,64"),
+        (TINY, "--num_head_channels 32", "--num_head_channels 32", "16"),
+        (TINY, "--num_heads 4 --num_head_channels 32", "--num_head_channels 32", "16"),
+        (TINY, "--num_heads 1", "--num_heads 1", "4"),
+        (TINY, "--attention_resolutions 32,16", "--attention_resolutions 32,16", "16"),
+        (TINY, "--attention_resolutions 24", "--attention_resolutions 24", "16"),
+        (TINY, "--num_res_blocks 3", "--num_res_blocks 3", "2"),
+        (CUSTOM_512, "--num_channels 32", "--num_channels 32 (channels 32,64)", "channels 16,32"),
+        (CUSTOMARY_512, "--num_channels 64", "--num_channels 64 (channels 32,64,64,128,128,256,256)", "channels 64,128,"),
+        (CUSTOMARY_512, "--num_heads 4", "--num_heads 4", "4,8"),
+    ],
+)
+def test_flags_that_contradict_the_checkpoint_are_refused_with_both_values(
+    trained: str, asked: str, said: str, held: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compare(trained, asked)
+    assert caught.value.code == "E_CONFIG_MISMATCH"
+    assert str(caught.value).startswith(f"{said}, but the checkpoint was trained with {held}")
+
+
+def test_everything_that_differs_from_the_checkpoint_is_named_at_once() -> None:
+    with pytest.raises(
+        ConfigError, match=r"--image_size 64, but .* 32; .*channels 32,64,128.*; --num_head_channels 8, but .* 16"
+    ):
+        compare(TINY, "--image_size 64 --channel_mult 1,2,4 --num_head_channels 8")
+
+
+@pytest.mark.parametrize("multipliers", [",", "0,1", "1,inf", "-1,2"])
+def test_multipliers_that_make_no_levels_are_refused(multipliers: str) -> None:
+    with pytest.raises(ConfigError, match="--channel_mult must be positive numbers"):
+        network_of(train_flags(channel_mult=multipliers))
