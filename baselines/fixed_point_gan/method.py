@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from baselines.fixed_point_gan.losses import LossWeights, critic_loss, translator_loss
 from baselines.fixed_point_gan.nets import Critic, Translator
 from medanomaly.checkpoint import load_weights
-from medanomaly.errors import CheckpointError, ConfigError
+from medanomaly.errors import ConfigError
+from medanomaly.methods.checks import check_classes, refuse_other_classes, uncalibrated
 from medanomaly.rng import initial_weights
 from medanomaly.scoring.calibration import HealthyCalibration
 from medanomaly.scoring.finish import MapConfig, calibration_of, finish, without_calibration
@@ -55,12 +56,7 @@ class FixedPointGanConfig:
     map: MapConfig = MapConfig()
 
     def __post_init__(self) -> None:
-        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
-            raise ConfigError(f"method.classes must be two or more different names, got {self.classes}", code="E_CONFIG")
-        if self.target not in self.classes:
-            raise ConfigError(
-                f"method.target {self.target!r} is not one of method.classes {', '.join(self.classes)}", code="E_CLASS"
-            )
+        check_classes(self.classes, self.target)
         for name in ("base_channels", "num_res_blocks", "critic_channels", "num_critic_layers", "n_critic"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"method.{name} must be at least 1, got {getattr(self, name)}", code="E_CONFIG")
@@ -214,8 +210,9 @@ class FixedPointGanRecipe:
 
     def method(self) -> AnomalyMethod:
         """The method with the averaged weights; its maps are not calibrated."""
-        raw = replace(self.config, map=replace(self.config.map, healthy_z=False))
-        return raw.restore(self.weights(), image_channels=self.image_channels, device=self.device, source="this run")
+        return uncalibrated(self.config).restore(
+            self.weights(), image_channels=self.image_channels, device=self.device, source="this run"
+        )
 
     def state(self) -> dict[str, Any]:
         """Everything a bit-for-bit continuation needs, with the classes so that it cannot swap them."""
@@ -236,12 +233,7 @@ class FixedPointGanRecipe:
         Raises:
             CheckpointError: the state's classes are not this method's, in this order.
         """
-        if state["classes"] != list(self.config.classes):
-            raise CheckpointError(
-                f"the saved classes are {', '.join(state['classes'])}, the method's {', '.join(self.config.classes)}",
-                code="E_CONFIG_MISMATCH",
-                fix="use a new output folder",
-            )
+        refuse_other_classes(state["classes"], self.config.classes)
         for name in ("translator", "average", "critic", "translator_optimizer", "critic_optimizer"):
             getattr(self, name).load_state_dict(state[name])
         self.num_steps_done = int(state["num_steps_done"])

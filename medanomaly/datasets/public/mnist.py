@@ -86,10 +86,9 @@ def mnist(
             for index, name in enumerate(names)
             if name in label_of
         ]
-    lacking = sorted(
-        name for name, label in label_of.items() if name not in {CLASSES[source][k] for _, found in parts.values() for k in found}
-    )
     if (healthy or diseased) and not {record.label for record in records} >= {"healthy", "diseased"}:
+        held = {CLASSES[source][label] for _, labels in parts.values() for label in set(labels.tolist())}
+        lacking = sorted(label_of.keys() - held)
         raise InputError(
             f"holds no image of {', '.join(lacking)}",
             code="E_EMPTY",
