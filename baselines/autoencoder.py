@@ -110,7 +110,7 @@ class Autoencoder:
         """Map, score and reconstruction of x (B, C, H, W) in [-1, 1]."""
         check_input(x, self.image_channels, self.config.size_multiple)
         pseudo_healthy = self.network(x).clamp(-1, 1)
-        anomaly_map, score = finish(difference_map(x, pseudo_healthy), self.config.map, self.calibration)
+        anomaly_map, score = finish(difference_map(x, pseudo_healthy, self.config.map.change), self.config.map, self.calibration)
         return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy)
 
 

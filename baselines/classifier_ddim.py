@@ -151,9 +151,11 @@ class ClassifierDdim:
             self.schedule,
         )
         pseudo_healthy = self.decode(latent, guided, observer)
-        anomaly_map = difference_map(x, pseudo_healthy)
+        change = self.config.map.change
+        anomaly_map = difference_map(x, pseudo_healthy, change)
         if self.config.map.subtract_round_trip:
-            anomaly_map = (anomaly_map - difference_map(x, self.decode(latent, self.unguided()))).clamp(min=0)
+            unguided = self.decode(latent, self.unguided())
+            anomaly_map = (anomaly_map - difference_map(x, unguided, change)).clamp(min=0)
         anomaly_map, score = finish(anomaly_map, self.config.map, self.calibration)
         return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy)
 

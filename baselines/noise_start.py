@@ -111,9 +111,9 @@ class NoiseStart:
         made = [self.reconstruct(x, draws, observer) for _ in range(sampler.num_samples)]
         pseudo_healthy = torch.stack(made).mean(dim=0)
         settings, calibration = self.config.map, self.calibration
-        anomaly_map, score = finish(difference_map(x, pseudo_healthy), settings, calibration)
+        anomaly_map, score = finish(difference_map(x, pseudo_healthy, settings.change), settings, calibration)
         # The map is that of the mean reconstruction; the deviation is between the maps of the single ones.
-        map_std = finished_deviation([difference_map(x, one) for one in made], settings, calibration)
+        map_std = finished_deviation([difference_map(x, one, settings.change) for one in made], settings, calibration)
         return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy, map_std=map_std)
 
     def reconstruct(self, x: Tensor, draws: list[torch.Generator], observer: WalkObserver | None) -> Tensor:

@@ -120,7 +120,7 @@ class FixedPointGan:
     def localize(self, x: Tensor, observer: WalkObserver | None = None) -> AnomalyResult:  # noqa: ARG002 (one pass: nothing to watch)
         """Map, score and pseudo-healthy twin of x (B, C, H, W) in [-1, 1]."""
         pseudo_healthy = self.translate(x, self.config.target)
-        anomaly_map, score = finish(difference_map(x, pseudo_healthy), self.config.map, self.calibration)
+        anomaly_map, score = finish(difference_map(x, pseudo_healthy, self.config.map.change), self.config.map, self.calibration)
         return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy)
 
     def _check(self, x: Tensor) -> None:

@@ -215,10 +215,10 @@ class CfgDiffusion:
     ) -> tuple[Tensor, Tensor]:
         """(raw map (B, 1, H, W), pseudo-healthy (B, C, H, W)) of x from its latent at the last of ``levels``."""
         pseudo_healthy = self.decode(latent, self.guided(), observer, levels)
-        raw_map = difference_map(x, pseudo_healthy)
+        raw_map = difference_map(x, pseudo_healthy, self.config.map.change)
         if self.config.map.subtract_round_trip:
             unguided = self.decode(latent, condition(self.denoiser, None, self.schedule), levels=levels)
-            raw_map = (raw_map - difference_map(x, unguided)).clamp(min=0)
+            raw_map = (raw_map - difference_map(x, unguided, self.config.map.change)).clamp(min=0)
         return raw_map, pseudo_healthy
 
     def finished(self, raw_maps: Sequence[Tensor], pseudo_healthy: Tensor) -> AnomalyResult:

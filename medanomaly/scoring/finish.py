@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from medanomaly.errors import ConfigError
 from medanomaly.scoring.calibration import HealthyCalibration
 from medanomaly.scoring.image_score import image_score
-from medanomaly.scoring.maps import median, smooth
+from medanomaly.scoring.maps import Change, median, smooth
 
 CALIBRATION = ("calibration.mean", "calibration.std", "calibration.num_images")
 """Tensors of a healthy calibration beside the weights of a checkpoint."""
@@ -23,6 +23,8 @@ CALIBRATION = ("calibration.mean", "calibration.std", "calibration.num_images")
 class MapConfig:
     """From two images to a map and a score."""
 
+    change: Change = "any"
+    """Which changes count: any, or only pixels brighter (darker) than their pseudo-healthy version, where the disease is known to be."""
     subtract_round_trip: bool = False
     """Subtract what encode and decode with the null class change by themselves (one more decode)."""
     median_px: int = 0
@@ -37,9 +39,18 @@ class MapConfig:
     @property
     def unit(self) -> str:
         """What the map's numbers are, for colour bars."""
-        return "deviations above the healthy mean" if self.healthy_z else "|x - pseudo-healthy|, model units"
+        if self.healthy_z:
+            return "deviations above the healthy mean"
+        raw = {
+            "any": "|x - pseudo-healthy|",
+            "brighter": "x - pseudo-healthy where > 0",
+            "darker": "pseudo-healthy - x where > 0",
+        }
+        return f"{raw[self.change]}, model units"
 
     def __post_init__(self) -> None:
+        if self.change not in get_args(Change):
+            raise ConfigError(f"map.change must be {', '.join(get_args(Change))}, got {self.change!r}", code="E_CONFIG")
         if self.median_px < 0 or (self.median_px and self.median_px % 2 == 0):
             raise ConfigError(f"map.median_px must be 0 or odd, got {self.median_px}", code="E_CONFIG")
         if not 0 <= self.smooth_px < math.inf:

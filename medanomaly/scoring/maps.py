@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,13 +11,17 @@ from torch import Tensor
 
 from medanomaly.errors import ConfigError, InputError
 
+Change = Literal["any", "brighter", "darker"]
+"""Which pixels may be lesion: changed at all, or brighter (darker) than their pseudo-healthy version."""
 
-def difference_map(x: Tensor, pseudo_healthy: Tensor) -> Tensor:
+
+def difference_map(x: Tensor, pseudo_healthy: Tensor, change: Change = "any") -> Tensor:
     """How far each pixel moved to become healthy (Wolleb et al. 2022, arXiv:2203.04306).
 
     Args:
         x: (B, C, H, W) in [-1, 1], the image as the network saw it.
         pseudo_healthy: (B, C, H, W) in [-1, 1], its healthy counterfactual.
+        change: brighter: only where x is brighter than its counterfactual, elsewhere 0; darker: the other way round.
 
     Returns:
         (B, 1, H, W) in [0, 2 C]: absolute difference summed over channels. Not rescaled: maps stay comparable.
@@ -27,7 +32,9 @@ def difference_map(x: Tensor, pseudo_healthy: Tensor) -> Tensor:
             code="E_SHAPE",
             fix="add a batch axis with x[None]",
         )
-    return (x - pseudo_healthy).abs().sum(dim=1, keepdim=True)
+    difference = x - pseudo_healthy
+    moved = {"any": difference.abs, "brighter": difference.relu, "darker": (-difference).relu}[change]()
+    return moved.sum(dim=1, keepdim=True)
 
 
 def smooth(anomaly_map: Tensor, sigma_px: float) -> Tensor:

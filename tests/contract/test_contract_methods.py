@@ -6,6 +6,7 @@ import copy
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from medanomaly.methods.cfg_diffusion import SamplerConfig
 from medanomaly.methods.experiment import Experiment, MethodConfig, load_trained
 from medanomaly.rng import generator
 from medanomaly.scoring.finish import MapConfig
+from medanomaly.scoring.maps import Change
 from medanomaly.training.config import TrainingConfig
 from medanomaly.types import AnomalyMethod, Batch, Recipe
 
@@ -116,6 +118,16 @@ def test_shapes_types_and_ranges_are_the_promised_ones(case: Case, count: int) -
         assert found.map_std.dtype == torch.float32
         assert float(found.map_std.min()) >= 0
         assert float(found.map_std.max()) > 0.001
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_a_trained_method_can_count_changes_of_one_sign_only(kind: str) -> None:
+    config = next(iter(TRAINED[kind].values()))
+    x = images(2)
+    maps = {change: made(replace(config, map=MapConfig(change=change)), 1).localize(x).anomaly_map for change in get_args(Change)}
+    torch.testing.assert_close(maps["brighter"] + maps["darker"], maps["any"])
+    assert float(maps["brighter"].max()) > 0.01
+    assert float(maps["darker"].max()) > 0.01
 
 
 def test_the_same_image_gets_the_same_answer_and_is_left_alone(case: Case) -> None:

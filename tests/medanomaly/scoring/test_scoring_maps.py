@@ -23,6 +23,16 @@ def test_the_difference_is_summed_over_channels_and_keeps_its_scale() -> None:
     assert (found[1] == 1.5).all()
 
 
+def test_a_change_of_one_sign_keeps_the_pixels_of_that_sign_channel_by_channel() -> None:
+    x = torch.tensor([0.5, -0.5, 0.0]).reshape(1, 1, 1, 3).repeat(1, 2, 1, 1)
+    pseudo_healthy = torch.zeros_like(x)
+    pseudo_healthy[0, 1] = 0.25
+    assert difference_map(x, pseudo_healthy, "brighter").flatten().tolist() == [0.75, 0, 0]
+    assert difference_map(x, pseudo_healthy, "darker").flatten().tolist() == [0, 1.25, 0.25]
+    both = difference_map(x, pseudo_healthy, "brighter") + difference_map(x, pseudo_healthy, "darker")
+    torch.testing.assert_close(both, difference_map(x, pseudo_healthy))
+
+
 def test_the_difference_is_symmetric_and_refuses_to_broadcast() -> None:
     x = torch.rand(2, 1, 4, 4)
     torch.testing.assert_close(difference_map(x, -x), difference_map(-x, x))
