@@ -59,6 +59,25 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: not there, not safetensors, torn, of a newer format, without our header, or with non-finite weights.
     """
+    path = path / "model.safetensors" if path.is_dir() else path
+    tensors, header = read_checkpoint(path, weights=True)
+    wrong = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
+    if wrong:
+        raise CheckpointError(f"holds non-finite weights: {', '.join(wrong[:5])}", code="E_CKPT_NONFINITE", path=path)
+    return Checkpoint({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}, header)
+
+
+def load_header(path: Path) -> dict[str, Any]:
+    """Header of a checkpoint, checked as :func:`load_checkpoint` does; no weights are read."""
+    return read_checkpoint(path, weights=False)[1]
+
+
+def read_checkpoint(path: Path, *, weights: bool) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """(tensors as stored, none unless ``weights``; header) of a checkpoint or its folder.
+
+    Raises:
+        CheckpointError: as :func:`load_checkpoint`, but for non-finite weights.
+    """
     if path.is_dir():
         path = path / "model.safetensors"
     if not path.is_file():
@@ -73,7 +92,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         with safetensors.safe_open(path, framework="pt") as stored:
             metadata = stored.metadata() or {}
-            tensors = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 (not a dict)
+            tensors = {name: stored.get_tensor(name) for name in (stored.keys() if weights else ())}
     except Exception as error:
         raise CheckpointError(
             f"cannot be read ({type(error).__name__})", code="E_CKPT_CORRUPT", path=path, fix="copy or train it again"
@@ -91,10 +110,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from error
     if version > FORMAT_VERSION:
         raise CheckpointError("was made by a newer version", code="E_CKPT_VERSION", path=path, fix="update medanomaly")
-    wrong = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
-    if wrong:
-        raise CheckpointError(f"holds non-finite weights: {', '.join(wrong[:5])}", code="E_CKPT_NONFINITE", path=path)
-    return Checkpoint({name: value.float() if value.is_floating_point() else value for name, value in tensors.items()}, header)
+    return tensors, header
 
 
 def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], source: str) -> None:

@@ -8,12 +8,22 @@ from dataclasses import replace
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.diffusion.unet import NetworkConfig
 from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, SamplerConfig
-from medanomaly.methods.experiment import Experiment
+from medanomaly.methods.diffusion_model import DiffusionModelConfig
+from medanomaly.methods.experiment import Experiment, ExperimentOf, ModelExperiment
 from medanomaly.scoring.finish import MapConfig
 from medanomaly.training.config import TrainingConfig
 
 SMALL_NETWORK = NetworkConfig(channels=(32, 64, 64, 96), attention=(False, False, True, True))
 """2.3 M parameters, for 64 x 64 on a CPU."""
+
+GRAY128_NETWORK = NetworkConfig(
+    channels=(64, 128, 128, 256, 256),
+    attention=(False, False, False, True, True),
+    num_res_blocks=2,
+    head_channels=64,
+    norm_groups=32,
+)
+"""29 M parameters, for 128 x 128."""
 
 SEED_NETWORK = NetworkConfig(
     channels=(128, 128, 256, 256, 512, 512),
@@ -79,13 +89,7 @@ def gray128_cfg() -> Experiment:
     return Experiment(
         name="gray128-cfg",
         method=CfgDiffusionConfig(
-            network=NetworkConfig(
-                channels=(64, 128, 128, 256, 256),
-                attention=(False, False, False, True, True),
-                num_res_blocks=2,
-                head_channels=64,
-                norm_groups=32,
-            ),
+            network=GRAY128_NETWORK,
             sampler=SamplerConfig(noise_level=500, num_steps=100, guidance_scale=3.0),
             map=MapConfig(smooth_px=2.0),
         ),
@@ -122,6 +126,32 @@ def cxr256_cfg() -> Experiment:
     )
 
 
+def prior(name: str, like: Experiment, network: NetworkConfig) -> ModelExperiment:
+    """An unconditional model with the image size and the training of another experiment."""
+    method = DiffusionModelConfig(network=network)
+    return ExperimentOf(name=name, method=method, preprocess=like.preprocess, training=like.training)
+
+
+def gray64_prior() -> ModelExperiment:
+    """Unconditional diffusion on any gray images at 64 x 64: a prior for deblurring, the network and training of gray64-cfg."""
+    return prior("gray64-prior", gray64_cfg(), replace(SMALL_NETWORK, learn_sigma=False))
+
+
+def phantom64_prior() -> ModelExperiment:
+    """Unconditional diffusion on chest phantoms at 64 x 64: a prior for deblurring, the network and training of phantom64-cfg."""
+    return prior("phantom64-prior", phantom64_cfg(), replace(SMALL_NETWORK, learn_sigma=False))
+
+
+def gray128_prior() -> ModelExperiment:
+    """Unconditional diffusion on any gray images at 128 x 128: a prior for deblurring, the network and training of gray128-cfg."""
+    return prior("gray128-prior", gray128_cfg(), GRAY128_NETWORK)
+
+
+def cxr256_prior() -> ModelExperiment:
+    """The seed's deblurring prior: unconditional, network and training of cxr256-cfg (batch 4, 50,000 steps): for a GPU."""
+    return prior("cxr256-prior", cxr256_cfg(), SEED_NETWORK)
+
+
 PRESETS: dict[str, Callable[[], Experiment]] = {
     "phantom64-cfg": phantom64_cfg,
     "gray64-cfg": gray64_cfg,
@@ -130,3 +160,12 @@ PRESETS: dict[str, Callable[[], Experiment]] = {
     "gray128-cfg": gray128_cfg,
     "cxr256-cfg": cxr256_cfg,
 }
+"""Methods that localize."""
+
+MODEL_PRESETS: dict[str, Callable[[], ModelExperiment]] = {
+    "gray64-prior": gray64_prior,
+    "phantom64-prior": phantom64_prior,
+    "gray128-prior": gray128_prior,
+    "cxr256-prior": cxr256_prior,
+}
+"""Diffusion models that localize nothing: priors for deblurring."""

@@ -148,8 +148,12 @@ class Recipe(Protocol):
     def load_state(self, state: dict[str, Any]) -> None:
         """Undo of state()."""
 
-    def method(self) -> AnomalyMethod:
-        """The method with the weights to be used (the EMA's), sharing no storage with the training weights."""
-
     def weights(self) -> dict[str, Tensor]:
         """The tensors a released checkpoint holds (the EMA's)."""
+
+
+class MethodRecipe(Recipe, Protocol):
+    """A recipe whose weights localize."""
+
+    def method(self) -> AnomalyMethod:
+        """The method with the weights to be used (the EMA's), sharing no storage with the training weights."""

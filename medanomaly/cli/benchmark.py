@@ -18,6 +18,7 @@ from medanomaly.evaluation.benchmark_figures import write_figures
 from medanomaly.evaluation.benchmark_page import write_tables
 from medanomaly.evaluation.bulk import locked
 from medanomaly.files import write_json
+from medanomaly.presets import MODEL_PRESETS
 from medanomaly.training.preempt import stop_requested
 
 
@@ -29,7 +30,7 @@ def benchmark(plan: Path, out: Path, table: bool = True) -> int:
         out: folder for runs/, evaluations/, figures/, table.md, table.csv and table.json
         table: print the table
     """
-    chosen = read_benchmark(plan, presets=list(ALL_PRESETS))
+    chosen = read_benchmark(plan, presets=list(ALL_PRESETS), models=list(MODEL_PRESETS))
     make_folder(out)
     cells = cells_of(chosen, out, resolve=resolve_checkpoint)
     with locked(out), stop_requested() as stop:

@@ -9,8 +9,11 @@ from typing import Any
 from medanomaly.checkpoint import load_checkpoint, save_checkpoint
 from medanomaly.cli.output import make_folder, refuse_existing
 from medanomaly.cli.parsing import run_function
+from medanomaly.datasets.seen import SEEN_FILE, copy_seen
 from medanomaly.errors import ConfigError
 from medanomaly.evaluation.folder import read_evaluation, write_text
+from medanomaly.evaluation.image_table import ImageLine, read_images
+from medanomaly.evaluation.model_card import failures, intended_use, open_questions, reporting
 from medanomaly.evaluation.tables import as_markdown, comparison, same_images
 from medanomaly.files import sha256_of
 from medanomaly.scoring.finish import CALIBRATION
@@ -22,6 +25,8 @@ def export(
     run: Path, out: Path, command: str = "", data_note: str = "", evaluation: Path | None = None, overwrite: bool = False
 ) -> int:
     """Write float16 weights and a model card; the weights keep config, thresholds and provenance in their header.
+
+    The hashes of the images that a diffusion model has seen are copied beside it.
 
     Args:
         run: run folder of `medanomaly train`
@@ -36,14 +41,17 @@ def export(
             raise ConfigError(f"{name} is missing", code="E_USAGE", fix="a model card without it says too little")
     refuse_existing(out / RELEASED, overwrite=overwrite)
     content = read_evaluation(evaluation).content if evaluation else None
+    measured = read_images(evaluation / "images.csv") if evaluation else {}
+    images = measured.get(content["methods"][0]["name"], []) if content else []
     checkpoint = load_checkpoint(run / RELEASED)
     make_folder(out)
+    copy_seen(checkpoint.header.get("provenance", {}), run, out)
     header = {key: value for key, value in checkpoint.header.items() if key not in ("format_version", "dtype")}
     save_checkpoint(out / RELEASED, checkpoint.tensors, header, half=True)
     num_parameters = sum(value.numel() for name, value in checkpoint.tensors.items() if name not in CALIBRATION)
     write_text(
         out / "MODEL_CARD.md",
-        card(out.resolve().name, header, num_parameters, sha256_of(out / RELEASED), command, data_note, content),
+        card(out.resolve().name, header, num_parameters, sha256_of(out / RELEASED), command, data_note, content, images),
     )
     print(f"wrote {out / RELEASED} ({(out / RELEASED).stat().st_size / 1e6:.1f} MB) and {out / 'MODEL_CARD.md'}")
     return 0
@@ -57,6 +65,7 @@ def card(
     command: str,
     data_note: str,
     evaluation: dict[str, Any] | None,
+    images: Sequence[ImageLine] = (),
 ) -> str:
     """Model card in the order of Mitchell et al. 2019 (arXiv:1810.03993)."""
     experiment, provenance = header["experiment"], header["provenance"]
@@ -75,11 +84,12 @@ def card(
 
 **Not a medical device; not for diagnosis.** Research use, under the licence below.
 
+{intended_use(localizes="target" in experiment["method"])}
+
 * Preset: {experiment["name"]}.
-* Method: {experiment["method"]["kind"]}, classes {", ".join(experiment["method"]["classes"])}, translated to {experiment["method"]["target"]}.
+* Method: {what(experiment["method"])}.
 * Network: {num_parameters / 1e6:.2f} M parameters, {preprocess["channels"]} channel(s), {preprocess["image_size"]} x {preprocess["image_size"]} px.
-{sampling(experiment["method"])}* Map: {", ".join(f"{key} {value}" for key, value in experiment["method"]["map"].items())}{summed(preprocess["channels"])}.
-* File: float16 safetensors, SHA-256 `{sha256}`.
+{sampling(experiment["method"])}{mapping(experiment["method"], preprocess["channels"])}* File: float16 safetensors, SHA-256 `{sha256}`.
 * Licence: {provenance.get("licence") or "not stated"}
 
 ## Training
@@ -95,7 +105,9 @@ Made by:
 
     {command}
 
-The header of the file holds the hashes of the images it has seen; `medanomaly evaluate` refuses to test on them.
+{hashes(provenance)}
+
+{reporting(header)}
 
 ## Thresholds
 
@@ -104,12 +116,17 @@ The header of the file holds the hashes of the images it has seen; `medanomaly e
 ## Results
 
 {table}
+## Failures
+
+{failures(images)}
+
 ## Limits
 
-Trained at {preprocess["image_size"]} px on one source of images: expect false alarms on any other source, on devices, rotated or cropped views, and
-lesions smaller than a few pixels at that size. A generative model may reproduce features of its training images.
+{limits(experiment["method"], preprocess["image_size"])} A generative model may reproduce features of its training images.
 
-Open questions that a person must answer before any use beyond research: clinical role, qualification of annotators, sample size, ethics.
+## Open questions
+
+{open_questions()}
 """
 
 
@@ -120,6 +137,40 @@ def sampling(method: dict[str, Any]) -> str:
         f"* Sampling: {', '.join(f'{key} {value}' for key, value in settings.items() if value is not None)}.\n"
         if settings
         else ""
+    )
+
+
+def what(method: dict[str, Any]) -> str:
+    """Kind and classes; for a method, where it translates to."""
+    classes = ", ".join(method["classes"])
+    named = f"{method['kind']}, {f'classes {classes}' if classes else 'without classes'}"
+    return f"{named}, translated to {method['target']}" if "target" in method else f"{named}; it localizes nothing"
+
+
+def mapping(method: dict[str, Any], num_channels: int) -> str:
+    """One line on the map; nothing for a model without one."""
+    settings = method.get("map")
+    return f"* Map: {', '.join(f'{key} {value}' for key, value in settings.items())}{summed(num_channels)}.\n" if settings else ""
+
+
+def hashes(provenance: dict[str, Any]) -> str:
+    """Where the hashes of the images it has seen are, and who reads them."""
+    if "seen" in provenance:
+        return (
+            f"`{SEEN_FILE}` beside the file holds hashes of the images, image ids and patient ids it has seen: no test is made on\n"
+            "them. Who can list all possible ids can try them against it."
+        )
+    return "The header of the file holds the hashes of the images it has seen; `medanomaly evaluate` refuses to test on them."
+
+
+def limits(method: dict[str, Any], image_size: int) -> str:
+    """What to expect of images unlike those it was trained on."""
+    trained = f"Trained at {image_size} px on one source of images"
+    if "map" not in method:
+        return f"{trained}: it knows no other size, source or view, and draws what it knows into what it does not."
+    return (
+        f"{trained}: expect false alarms on any other source, on devices, rotated or cropped views, and\n"
+        "lesions smaller than a few pixels at that size."
     )
 
 

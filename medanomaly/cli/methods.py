@@ -6,8 +6,11 @@ from collections.abc import Callable
 
 from baselines import BASELINE_PRESETS, BASELINES
 from medanomaly.methods import METHODS
-from medanomaly.methods.experiment import Experiment, MethodConfig
-from medanomaly.presets import PRESETS
+from medanomaly.methods.experiment import Experiment, MethodConfig, ModelExperiment
+from medanomaly.presets import MODEL_PRESETS, PRESETS
 
 ALL_METHODS: dict[str, type[MethodConfig]] = {**METHODS, **BASELINES}
 ALL_PRESETS: dict[str, Callable[[], Experiment]] = {**PRESETS, **BASELINE_PRESETS}
+"""What localizes."""
+TRAINABLE_PRESETS: dict[str, Callable[[], ModelExperiment]] = {**ALL_PRESETS, **MODEL_PRESETS}
+"""What can be trained: the same, and diffusion models that localize nothing."""

@@ -108,12 +108,14 @@ def mask_of(record: Record, native_size: tuple[int, int]) -> BoolArray | None:
 def to_batch(samples: Sequence[Sample], classes: tuple[str, ...]) -> Batch:
     """Training batch of labelled samples: images stacked, labels as positions in ``classes`` (int64).
 
+    Without classes, for a model of all images, no sample needs a label: any is ignored, and every position is 0.
+
     Raises:
         InputError: E_LABEL, a sample without a label.
         ConfigError: E_CLASS, a label that is not a class.
     """
-    labels = []
-    for sample in samples:
+    labels = [] if classes else [0] * len(samples)
+    for sample in samples if classes else ():
         if sample.label is None:
             raise InputError(f"image {sample.id!a} has no label", code="E_LABEL", fix="label it or leave it out of training")
         if sample.label not in classes:

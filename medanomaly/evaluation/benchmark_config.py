@@ -138,16 +138,18 @@ def refuse_unknown(where: str, name: str, known: Collection[str]) -> None:
         raise ConfigError(f"{where}: {name!r} is unknown", code="E_CONFIG", fix=fix)
 
 
-def read_benchmark(path: Path, *, presets: Sequence[str]) -> BenchmarkConfig:
+def read_benchmark(path: Path, *, presets: Sequence[str], models: Collection[str] = ()) -> BenchmarkConfig:
     """A benchmark from YAML or JSON.
 
     Args:
         path: the file.
         presets: names that ``preset`` may have.
+        models: names of presets that localize nothing, for a clearer refusal.
 
     Raises:
         InputError: E_MISSING.
-        ConfigError: not YAML, a key that is unknown (with the nearest known one), or anything that cannot be.
+        ConfigError: not YAML, a key that is unknown (with the nearest known one), a preset that localizes nothing (E_KIND), or
+            anything that cannot be.
     """
     if not path.is_file():
         raise InputError("is not a file", code="E_MISSING", path=path, fix="name a benchmark's YAML or JSON file")
@@ -160,6 +162,13 @@ def read_benchmark(path: Path, *, presets: Sequence[str]) -> BenchmarkConfig:
         raise ConfigError("must hold keys and values", code="E_CONFIG", path=path, fix="see benchmarks/phantom64.yaml")
     made = from_dict(BenchmarkConfig, content, "benchmark")
     for method in made.methods:
+        if method.preset in models:
+            raise ConfigError(
+                f"methods: preset of {method.name!r}: {method.preset} is a diffusion model, which localizes nothing",
+                code="E_KIND",
+                path=path,
+                fix="leave it out; medanomaly train takes it",
+            )
         if method.preset is not None:
             refuse_unknown(f"methods: preset of {method.name!r}", method.preset, presets)
     return made

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -17,11 +17,14 @@ from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.scoring.finish import MapConfig
 from medanomaly.scoring.operating_point import OperatingPoint
 from medanomaly.training.config import TrainingConfig
-from medanomaly.types import AnomalyMethod, Recipe
+from medanomaly.types import AnomalyMethod, MethodRecipe, Recipe
+
+DIFFUSION_MODEL = "diffusion_model"
+"""Kind of a model that knows what images look like and not which are healthy; named here because :func:`load_trained` refuses it."""
 
 
-class MethodConfig(Protocol):
-    """A frozen dataclass that holds all settings of a method and makes it: fresh for training, or from weights."""
+class ModelConfig(Protocol):
+    """A frozen dataclass that holds all settings of something that is trained on images."""
 
     kind: ClassVar[str]
     """Name in checkpoints."""
@@ -33,16 +36,8 @@ class MethodConfig(Protocol):
         """Names of the classes, in the order in which labels are numbered."""
 
     @property
-    def target(self) -> str:
-        """The class without disease, by name."""
-
-    @property
     def trained_classes(self) -> tuple[str, ...]:
-        """Classes whose images it is trained on."""
-
-    @property
-    def map(self) -> MapConfig:
-        """From its raw map to the one that is compared."""
+        """Classes whose images it is trained on; where there are no classes, all images are."""
 
     @property
     def size_multiple(self) -> int:
@@ -51,21 +46,40 @@ class MethodConfig(Protocol):
     def recipe(self, *, image_channels: int, training: TrainingConfig, device: torch.device) -> Recipe:
         """A fresh training, its weights drawn from ``training.seed``."""
 
+
+@runtime_checkable
+class MethodConfig(ModelConfig, Protocol):
+    """The same of a method that localizes: it knows the class without disease, has a map, and is made from weights."""
+
+    @property
+    def target(self) -> str:
+        """The class without disease, by name."""
+
+    @property
+    def map(self) -> MapConfig:
+        """From its raw map to the one that is compared."""
+
+    def recipe(self, *, image_channels: int, training: TrainingConfig, device: torch.device) -> MethodRecipe:
+        """A fresh training, its weights drawn from ``training.seed``."""
+
     def restore(self, weights: dict[str, Tensor], *, image_channels: int, device: torch.device, source: str) -> AnomalyMethod:
         """The method with weights as its recipe's ``weights()`` gave them; ``source`` is named in errors."""
 
 
 MethodTable = Mapping[str, type[MethodConfig]]
 """Config classes by their kind."""
+Config = TypeVar("Config", bound=ModelConfig, covariant=True)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experiment:
+# No slots: typing notes the parameter on what an alias such as Experiment makes, and with slots Python 3.11 stumbles over that.
+@dataclass(frozen=True, kw_only=True)
+class ExperimentOf(Generic[Config]):
     """Everything that decides what a training run makes."""
 
     name: str
     """Preset it started from."""
-    method: MethodConfig
+    method: Config
+    """What is trained; mostly a method that localizes (:data:`Experiment`)."""
     preprocess: PreprocessConfig
     training: TrainingConfig
 
@@ -84,7 +98,7 @@ class Experiment:
         return content
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any], methods: MethodTable) -> Experiment:
+    def from_dict(cls, content: Mapping[str, Any], methods: Mapping[str, type[Config]]) -> ExperimentOf[Config]:
         """Undo of :meth:`to_dict`."""
         method = dict(content["method"])
         kind = method.pop("kind", None)
@@ -96,6 +110,17 @@ class Experiment:
             preprocess=from_dict(PreprocessConfig, content["preprocess"], "preprocess"),
             training=from_dict(TrainingConfig, content["training"], "training"),
         )
+
+
+Experiment: TypeAlias = ExperimentOf[MethodConfig]
+"""With a method that localizes."""
+ModelExperiment: TypeAlias = ExperimentOf[ModelConfig]
+"""With anything that is trained."""
+
+
+def localizing(experiment: ModelExperiment) -> Experiment | None:
+    """The same experiment where what it trains localizes; None where it does not, so has no thresholds to choose."""
+    return cast(Experiment, experiment) if isinstance(experiment.method, MethodConfig) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +136,15 @@ class TrainedMethod:
     """Data, step, versions, licence; ``train_images`` are hashes of the files it has seen."""
 
 
+def kind_of(header: Mapping[str, Any]) -> str | None:
+    """What a checkpoint's header says it is; None where it says nothing that can be read."""
+    try:
+        kind = header["experiment"]["method"]["kind"]
+    except (KeyError, TypeError):
+        return None
+    return kind if isinstance(kind, str) else None
+
+
 def load_trained(
     path: Path, methods: MethodTable, device: torch.device, *, sampler: Mapping[str, Any] | None = None
 ) -> TrainedMethod:
@@ -121,8 +155,19 @@ def load_trained(
         methods: config classes by kind.
         device: where the network goes.
         sampler: sampler settings that replace the checkpoint's, e.g. ``{"noise_level": 300}``.
+
+    Raises:
+        CheckpointError: E_KIND, the checkpoint does not localize; or what :func:`load_checkpoint` refuses.
+        ConfigError: a sampler setting that cannot be; E_CALIBRATION, the stored healthy calibration is of another sampler.
     """
     checkpoint = load_checkpoint(path)
+    if kind_of(checkpoint.header) == DIFFUSION_MODEL:
+        raise CheckpointError(
+            "is a diffusion model, which localizes nothing",
+            code="E_KIND",
+            path=path,
+            fix="give it to `medanomaly deblur` as prior or to `medanomaly generate`; to localize, train e.g. gray64-cfg",
+        )
     try:
         content = checkpoint.header["experiment"]
         experiment = Experiment.from_dict(content, methods)
@@ -136,7 +181,15 @@ def load_trained(
                 f"{experiment.method.title} has no sampler, so no {', '.join(sampler)}", code="E_CONFIG", fix="leave these out"
             )
         method["sampler"] |= dict(sampler)
-        experiment = Experiment.from_dict(experiment.to_dict() | {"method": {"kind": experiment.method.kind, **method}}, methods)
+        changed = Experiment.from_dict(experiment.to_dict() | {"method": {"kind": experiment.method.kind, **method}}, methods)
+        if changed != experiment and experiment.method.map.healthy_z:
+            raise ConfigError(
+                f"its calibration on healthy images was made with other sampler settings than {', '.join(sampler)} here",
+                code="E_CALIBRATION",
+                path=path,
+                fix="leave these out, or give them as --method.sampler... to its train command, which calibrates anew",
+            )
+        experiment = changed
     restored = experiment.method.restore(
         checkpoint.tensors, image_channels=experiment.preprocess.channels, device=device, source=str(path)
     )

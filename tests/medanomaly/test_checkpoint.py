@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from medanomaly.checkpoint import (
     FORMAT_VERSION,
     load_checkpoint,
+    load_header,
     load_train_state,
     load_weights,
     save_checkpoint,
@@ -115,6 +116,8 @@ def test_a_foreign_or_newer_safetensors_file_is_refused(tmp_path: Path, metadata
     path.write_bytes(safetensors.torch.save(tensors(), metadata=metadata))
     with pytest.raises(CheckpointError, match=code):
         load_checkpoint(path)
+    with pytest.raises(CheckpointError, match=code):
+        load_header(path)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
@@ -124,6 +127,35 @@ def test_non_finite_weights_are_refused_by_name(tmp_path: Path, poison: float, h
     save_checkpoint(path, tensors() | {"bias": torch.tensor([0.0, poison])}, {}, half=half)
     with pytest.raises(CheckpointError, match=r"non-finite weights: bias .*E_CKPT_NONFINITE"):
         load_checkpoint(path)
+    # A header is had without its weights, whatever these are.
+    assert load_header(tmp_path)["dtype"] == ("float16" if half else "float32")
+
+
+def test_a_header_is_had_without_reading_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Sealed:
+        """As safetensors' open file, but for its tensors."""
+
+        def __init__(self, *_: object, **__: object) -> None: ...
+
+        def __enter__(self) -> object:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def metadata(self) -> dict[str, str]:
+            return {"medanomaly": json.dumps({"format_version": FORMAT_VERSION, "step": 3})}
+
+        def keys(self) -> list[str]:
+            return ["weight"]
+
+        def get_tensor(self, name: str) -> None:
+            raise OSError(f"{name} was read")
+
+    save_checkpoint(tmp_path / "model.safetensors", tensors(), {})
+    monkeypatch.setattr("safetensors.safe_open", Sealed)
+    assert load_header(tmp_path)["step"] == 3
+    with pytest.raises(CheckpointError, match="E_CKPT_CORRUPT"):
+        load_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,14 @@ def test_a_batch_of_one_class_keeps_that_classs_position(tmp_path: Path) -> None
     assert to_batch([sample, sample], CLASSES).label.tolist() == [1, 1]
 
 
+def test_without_classes_no_image_needs_a_label_and_none_is_looked_at(tmp_path: Path) -> None:
+    sample = ManifestDataset([record_in(tmp_path, None)], PREPROCESS, ())[0]
+    batch = to_batch([sample, replace(sample, label="other")], ())
+    assert torch.equal(batch.x, torch.stack([sample.x, sample.x]))
+    assert batch.label.tolist() == [0, 0]
+    assert batch.label.dtype == torch.int64
+
+
 def test_a_batch_of_unlabelled_or_unknown_images_is_refused(tmp_path: Path) -> None:
     sample = ManifestDataset([record_in(tmp_path, None)], PREPROCESS, CLASSES)[0]
     with pytest.raises(InputError, match="'one' has no label"):

@@ -4,13 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from toys import images, tiny_config, tiny_method
+from toys import images, samples, tiny_config, tiny_method
 
 from medanomaly.checkpoint import load_checkpoint, save_checkpoint
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.errors import CheckpointError, ConfigError
+from medanomaly.evaluation.calibrate import healthy_calibration
 from medanomaly.methods import METHODS
 from medanomaly.methods.experiment import Experiment, load_trained
+from medanomaly.scoring.finish import CALIBRATION, MapConfig
 from medanomaly.scoring.operating_point import OperatingPoint
 from medanomaly.training.config import TrainingConfig
 
@@ -64,6 +66,34 @@ def test_a_sampler_setting_that_cannot_be_is_the_callers_mistake_not_the_checkpo
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         load_trained(path, METHODS, CPU, sampler=sampler)
+
+
+def calibrated(folder: Path) -> Path:
+    """A checkpoint whose maps are in healthy deviations."""
+    method = replace(EXPERIMENT.method, map=MapConfig(healthy_z=True))
+    found = healthy_calibration(tiny_method(), samples(4), batch_size=4)
+    tensors = dict(zip(CALIBRATION, (found.mean, found.std, torch.tensor(found.num_images)), strict=True))
+    content = header(experiment=replace(EXPERIMENT, method=method).to_dict())
+    save_checkpoint(folder / "model.safetensors", tiny_method().denoiser.state_dict() | tensors, content)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "sampler", [{"noise_level": 300}, {"num_steps": 2}, {"guidance_scale": 2.0}, {"noise_levels": (200, 400)}]
+)
+def test_a_calibration_made_with_one_sampler_is_not_used_with_another(tmp_path: Path, sampler: dict[str, Any]) -> None:
+    path = calibrated(tmp_path)
+    with pytest.raises(ConfigError, match="E_CALIBRATION") as refused:
+        load_trained(path, METHODS, CPU, sampler=sampler)
+    assert next(iter(sampler)) in str(refused.value)
+    assert "--method.sampler" in str(refused.value)
+
+
+def test_the_sampler_of_the_calibration_can_be_said_again(tmp_path: Path) -> None:
+    path, same = calibrated(tmp_path), EXPERIMENT.method.sampler
+    said = {"noise_level": same.noise_level, "num_steps": same.num_steps, "guidance_scale": same.guidance_scale}
+    for sampler in (None, {}, said):
+        assert load_trained(path, METHODS, CPU, sampler=sampler).experiment.method.sampler == same
 
 
 def without(key: str, content: dict[str, Any]) -> dict[str, Any]:
