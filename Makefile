@@ -9,7 +9,7 @@ USABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PACKAGES := medanomaly baselines $(wildcard deblur)
+PACKAGES := medanomaly baselines deblur
 DEMO_OUT ?= demo-output
 
 # Figures are files here, never windows.
