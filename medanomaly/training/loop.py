@@ -71,6 +71,7 @@ def fit(
     identity: str,
     validation: Sequence[Batch] = (),
     observers: Sequence[Observer] = (),
+    at_validation: Callable[[int], None] = lambda _step: None,
 ) -> Path:
     """Train to ``config.num_steps`` and return the run folder; the same call continues where an earlier one stopped.
 
@@ -85,6 +86,7 @@ def fit(
         identity: hash of everything that may not change between a run and its continuation.
         validation: batches whose loss is logged every ``validate_every`` steps with the same noise each time.
         observers: told every logged line.
+        at_validation: called with the step after each validation loss; must not change the recipe.
 
     Raises:
         Preempted: SIGTERM or SIGINT came; the state was saved.
@@ -116,6 +118,7 @@ def fit(
                 )
             if done % config.validate_every == 0 or done == config.num_steps:
                 values |= validation_loss(recipe, validation, config.seed)
+                at_validation(step)
             if step % config.log_every == 0 or "val_loss" in values or done == config.num_steps:
                 log.write(step, values)
             if done % config.save_every == 0 or done == config.num_steps:
