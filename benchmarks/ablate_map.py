@@ -8,6 +8,7 @@ the rest of val, so they stand on the same images. Dice is the mean over test im
 val. Intervals are 95 % bootstraps over patients. p-values are sign-flip permutations over patients of the difference to base image by
 image, once for Dice and once for the image's own average precision, each Holm-corrected over the rows. Writes table.md and
 ablation.json. The rows are read together with how many there are: the best of seven on one test set is not a setting to report as chosen.
+Each row counts as a test evaluation of these weights, in the same test_evaluations.jsonl that `medanomaly evaluate` keeps.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from medanomaly.cli.device import choose_device
-from medanomaly.cli.evaluate import refuse_seen, resolve_checkpoint
+from medanomaly.cli.evaluate import SHIPPED, refuse_seen, resolve_checkpoint
 from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.config import to_dict
 from medanomaly.datasets.dataset import ManifestDataset
@@ -38,6 +39,7 @@ from medanomaly.evaluation.measure import MeasureConfig
 from medanomaly.evaluation.predict import with_truth
 from medanomaly.evaluation.study import MethodStudy, refuse_different_images, study
 from medanomaly.evaluation.tables import as_markdown, cell
+from medanomaly.evaluation.times_tested import count_text, record_test_evaluation
 from medanomaly.files import atomic_write, sha256_of, write_json
 from medanomaly.methods.cfg_diffusion import CfgDiffusion
 from medanomaly.methods.experiment import load_trained
@@ -139,8 +141,8 @@ def numbers(row: Row) -> dict[str, Any]:
     return content | {name: getattr(row, name) for name in names}
 
 
-def table(rows: Sequence[Row], counted: str) -> str:
-    """Markdown: one row a variant."""
+def table(rows: Sequence[Row], first_notes: Sequence[str]) -> str:
+    """Markdown: one row a variant; the notes given come before those that say how numbers were made."""
 
     def p(value: float) -> str:
         return "" if math.isnan(value) else f"{value:.4f}"
@@ -152,7 +154,7 @@ def table(rows: Sequence[Row], counted: str) -> str:
         cells = [cell(measured.get(name)) for name in METRICS]
         lines.append([row.name, *cells, p(row.precision_p_holm), p(row.dice_p_holm), str(row.evaluations)])
     notes = [
-        counted,
+        *first_notes,
         "95 % bootstrap intervals over patients; p: sign-flip permutation over patients against base, "
         f"Holm-corrected over {len(rows) - 1} rows.",
     ]
@@ -218,19 +220,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     evaluations = [cost(method, test[0].x[None].to(where)).evaluations for method in methods.values()]
     rows = compared(studies, evaluations, healthy)
     patients = len({sample.patient_id for sample in test})
-    counted = (
+    sizes = (
         f"{len(test)} test images of {patients} patients; thresholds on {len(validation)} val images, calibration on "
         f"{len(calibrating)} others."
     )
-    text = table(rows, counted)
     options.out.mkdir(parents=True, exist_ok=True)
+    fingerprint = manifest_fingerprint(records)
+    # Each row is one more look at the test split, and could be the one that is picked.
+    tested = [
+        record_test_evaluation(weights, options.out, manifest_sha256=fingerprint, num_images=len(test), shipped=SHIPPED)
+        for _ in rows
+    ][-1]
+    text = table(rows, [sizes, count_text(tested)])
     facts = {
-        "manifest_sha256": manifest_fingerprint(records),
+        "manifest_sha256": fingerprint,
         "weights_sha256": sha256_of(weights / "model.safetensors" if weights.is_dir() else weights),
         "base": to_dict(base.config),
         "environment": environment(),
         "num_resamples": options.num_resamples,
         "num_rows": len(rows),
+        "test_evaluations": tested,
     }
     write_json(options.out / "ablation.json", {"facts": facts, "rows": [numbers(row) for row in rows]})
     with atomic_write(options.out / "table.md") as stream:

@@ -50,6 +50,7 @@ def main(words: Sequence[str]) -> int:
     chosen = out / "samples.csv"
     write_manifest(records, chosen, allow_outside=True)
     options = {"batch_size": flags["batch_size"], "allow_outside": True, "overwrite": True, "device": flags["device"]}
+    options["visdom"] = flags["visdom"] or None
     code = localize(model_path, chosen, out, **options, **changed)
     draw_samples(out, records, experiment.preprocess)
     return code

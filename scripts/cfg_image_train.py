@@ -30,6 +30,7 @@ def main(words: Sequence[str]) -> int:
     from seed_experiment import experiment_of, manifest_of
 
     from medanomaly.cli.device import choose_device
+    from medanomaly.cli.live import live_view
     from medanomaly.cli.output import make_folder
     from medanomaly.cli.train import train
 
@@ -37,7 +38,9 @@ def main(words: Sequence[str]) -> int:
     device = choose_device(flags["device"])
     make_folder(result_dir)
     manifest = manifest_of(flags, data_dir, result_dir)
-    print(f"wrote {train(experiment, manifest, result_dir, device=device, allow_outside=True)}")
+    with live_view(flags["visdom"] or None) as view:
+        path = train(experiment, manifest, result_dir, device=device, allow_outside=True, view=view)
+    print(f"wrote {path}")
     return 0
 
 

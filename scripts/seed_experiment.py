@@ -18,7 +18,7 @@ from medanomaly.diffusion.schedule import ScheduleConfig
 from medanomaly.diffusion.unet import NetworkConfig
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, SamplerConfig
-from medanomaly.methods.experiment import Experiment
+from medanomaly.methods.experiment import Experiment, MethodConfig
 from medanomaly.presets import cxr256_cfg
 
 MULTIPLIERS = {512: "0.5,1,1,2,2,4,4", 256: "1,1,2,2,4,4", 128: "1,1,2,3,4", 64: "1,2,3,4"}
@@ -178,15 +178,23 @@ def first_diseased(manifest: Path, count: int, target: str) -> list[Record]:
     return sorted(records, key=lambda record: record.id)[:count]
 
 
-def refuse_other_model(flags: Mapping[str, Any], typed: Collection[str], experiment: Experiment) -> None:
+def refuse_other_model(
+    flags: Mapping[str, Any], typed: Collection[str], experiment: Experiment, kind: type[MethodConfig] = CfgDiffusionConfig
+) -> None:
     """The checkpoint says how its network is made; flags that were typed must say the same, the others are not asked.
+
+    Args:
+        flags: every flag with its value.
+        typed: those that were typed.
+        experiment: the checkpoint's.
+        kind: the method that the command is for; it must have a ``network`` and a ``schedule``.
 
     Raises:
         ConfigError: E_CONFIG_MISMATCH, with all that differs: what the flags say and what the checkpoint holds.
     """
     method, size = experiment.method, experiment.preprocess.image_size
-    if not isinstance(method, CfgDiffusionConfig):
-        raise ConfigError(f"the checkpoint holds {method.title}, not CFG diffusion", code="E_CONFIG_MISMATCH")
+    if not isinstance(method, kind):
+        raise ConfigError(f"the checkpoint holds {method.title}, not {kind.title}", code="E_CONFIG_MISMATCH")
     network = method.network
     stored: dict[str, Any] = {
         "image_size": size,

@@ -89,8 +89,46 @@ DATA: dict[str, Flag] = {
     "data_dir": Flag(default="", means="the set as published, or a folder with a manifest.csv"),
     "result_dir": Flag(default="", means="folder of the results"),
     "device": Flag(default="auto", means="auto, cpu, cuda, cuda:1, ..."),
+    "visdom": Flag(
+        default="", means="show the run at this address, http://127.0.0.1:8097 for `medanomaly live`; empty = nowhere"
+    ),
 }
 MODEL_PATH: dict[str, Flag] = {"model_path": Flag(default="", means="model.safetensors, or its folder")}
+UNCONDITIONAL: dict[str, Flag] = MODEL | {
+    "class_cond": Flag(
+        default=False, only=(False,), why="the diffusion network is unconditional, the classifier alone knows classes"
+    )
+}
+CLASSIFIER: dict[str, Flag] = {
+    "classifier_width": Flag(
+        default=128, means="channels of the classifier's finest level; it has the levels of the other network"
+    ),
+    "classifier_depth": Flag(default=2, means="residual blocks a level of the classifier"),
+    "classifier_attention_resolutions": Flag(default="16", means="sides of its feature maps with attention"),
+    "classifier_pool": Flag(default="adaptive", only=("adaptive",), why="the classifier takes the mean over all positions"),
+    "classifier_use_scale_shift_norm": Flag(default=False, only=(False,), why="the time embedding is added"),
+    "classifier_resblock_updown": Flag(default=False, only=(False,), why="levels are joined by convolutions"),
+    "classifier_use_fp16": Flag(default=False, means="bf16 autocast, of both networks: --use_fp16 must say the same"),
+}
+CLASSIFIER_TRAINING: dict[str, Flag] = {
+    name: flag for name, flag in TRAINING.items() if name not in ("lr_anneal_steps", "p_uncond")
+} | {
+    "iterations": Flag(default=50_000, means="steps of both networks"),
+    "anneal_lr": Flag(default=True, means="the learning rate falls linearly to 0; False = it stays"),
+    "noised": Flag(default=True, only=(True,), why="a classifier that guides must know noisy images"),
+    "val_data_dir": Flag(default="", only=("",), why="the val rows are those of the manifest or of the reader of --data_dir"),
+    "eval_interval": Flag(default=500, means="steps between validation losses"),
+}
+CLASSIFIER_SAMPLING: dict[str, Flag] = {name: flag for name, flag in SAMPLING.items() if name != "guidance_scale"} | {
+    "classifier_scale": Flag(default=100.0, means="s, the scale of the classifier's gradient; 0 = unguided")
+}
+CLASSIFIER_PATH: dict[str, Flag] = {
+    "classifier_path": Flag(default="", means="may be left out: --model_path holds both networks"),
+    **{
+        name: Flag(default=False, only=(False,), why="sampling computes in float32")
+        for name in ("use_fp16", "classifier_use_fp16")
+    },
+}
 
 
 def read_flags(words: Sequence[str], tables: Sequence[Mapping[str, Flag]], prog: str) -> tuple[dict[str, Any], set[str]]:
@@ -107,12 +145,14 @@ def read_flags(words: Sequence[str], tables: Sequence[Mapping[str, Flag]], prog:
     values: dict[str, Any] = parsed(made, words).as_dict()
     values.pop("config", None)
     typed = {word[2:].split("=")[0].replace("-", "_") for word in words if word.startswith("--")} & known.keys()
-    for name in known:
-        flag, value = known[name], values[name]
-        if flag.only and value not in flag.only:
-            raise ConfigError(f"--{name} {value} cannot be honoured: {flag.why}", code="E_CONFIG", fix=f"use {flag.only[0]}")
+    refused = [name for name, flag in known.items() if flag.only and values[name] not in flag.only]
+    if refused:
+        said = "; ".join(f"--{name} {values[name]} cannot be honoured: {known[name].why}" for name in refused)
+        remedy = ", ".join(f"--{name} {known[name].only[0]}" if known[name].only[0] != "" else f"no --{name}" for name in refused)
+        raise ConfigError(said, code="E_CONFIG", fix=f"use {remedy}")
+    for name, flag in known.items():
         if flag.ignored and name in typed:
-            print(f"--{name} {value}: {flag.ignored}; ignored", file=sys.stderr)
+            print(f"--{name} {values[name]}: {flag.ignored}; ignored", file=sys.stderr)
     return values, typed
 
 

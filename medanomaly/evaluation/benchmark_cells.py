@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shlex
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 from medanomaly.datasets.manifest import manifest_fingerprint, read_manifest
 from medanomaly.errors import EXIT_PREEMPTED, MedanomalyError, Preempted
 from medanomaly.evaluation.benchmark_config import BenchmarkConfig, MethodEntry, SetConfig
+from medanomaly.evaluation.benchmark_identity import accepted_identities
 from medanomaly.evaluation.measured_command import Ran, run_command
 from medanomaly.files import safe_name, sha256_of, write_json
 
@@ -40,6 +40,8 @@ class Cell:
     """What is evaluated: a checkpoint or its folder."""
     folder: Path
     """The evaluation, and cell.json."""
+    out: Path
+    """The benchmark's folder, in which the folders of its cells lie."""
 
     @property
     def name(self) -> str:
@@ -84,6 +86,7 @@ def cells_of(config: BenchmarkConfig, out: Path, *, resolve: Callable[[Path], Pa
                 evaluate=evaluate,
                 weights=named if method.checkpoint is None else resolve(named),
                 folder=folder,
+                out=out,
             )
         )
     return made
@@ -149,11 +152,12 @@ def made(cell: Cell, fingerprint: str, *, run: Run, stop: Callable[[], bool], sa
         if not words:
             continue
         weights = weights_hash(cell.weights) if step == "evaluate" else ""
-        identity = identity_of(words, fingerprint, weights)
+        recorded = record.get("commands", [])
+        identity, *older = accepted_identities(words, recorded, cell.out, fingerprint=fingerprint, weights=weights)
         earlier = record.get("steps", {}).get(step, {})
-        same = earlier.get("identity") == identity
+        same = earlier.get("identity") in (identity, *older)
         if same and earlier.get("status") == "done" and is_there(cell, step, earlier):
-            fresh["steps"][step] = earlier
+            fresh["steps"][step] = earlier | {"identity": identity}
             continue
         say(f"{cell.name}: {step}")
         # Training goes on where it stopped, so what that took counts too; of an attempt that was killed nothing is known.
@@ -183,11 +187,6 @@ def made(cell: Cell, fingerprint: str, *, run: Run, stop: Callable[[], bool], sa
     if fresh != record:
         write_json(cell.folder / "cell.json", fresh)
     return fresh
-
-
-def identity_of(words: Sequence[str], fingerprint: str, weights: str) -> str:
-    """Hash of all that decides what a command makes: its words, the manifest's rows, the weights it reads."""
-    return hashlib.sha256(json.dumps([*words, fingerprint, weights]).encode()).hexdigest()
 
 
 def is_there(cell: Cell, step: str, entry: Mapping[str, Any]) -> bool:

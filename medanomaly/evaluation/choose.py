@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from medanomaly.errors import InputError
+from medanomaly.evaluation.constant import blank_where_constant, constant_images
 from medanomaly.evaluation.predict import Prediction, at_native_size, with_truth
 from medanomaly.metrics.bootstrap import Interval, patient_bootstrap
 from medanomaly.metrics.image import image_auroc
@@ -80,6 +81,11 @@ def change(x: Tensor, other: Tensor) -> Values:
     return found
 
 
+def lost(x: Tensor, reconstruction: Tensor) -> Values:
+    """The change without guidance; 0 where an image is constant, because it is blanked with guidance too."""
+    return np.where(constant_images(x).cpu().numpy(), 0.0, change(x, reconstruction))
+
+
 def guided_gap(guided: Values, unguided: Values, diseased: npt.NDArray[np.bool_]) -> float:
     """How much more guidance changes diseased images than healthy ones, in units of the spread between images.
 
@@ -138,11 +144,12 @@ def try_settings(
         if encoded_to != (setting.noise_level, setting.num_steps):
             encoded_to = (setting.noise_level, setting.num_steps)
             latents = [method.encode(x.to(device)) for x in stacks]
-            unguided = np.concatenate([change(x, method.reconstruct(z).cpu()) for x, z in zip(stacks, latents, strict=True)])
+            unguided = np.concatenate([lost(x, method.reconstruct(z).cpu()) for x, z in zip(stacks, latents, strict=True)])
         found: list[Prediction] = []
         changes = []
         for batch, x, latent in zip(batches, stacks, latents, strict=True):
-            result = method.from_latent(x.to(device), latent)
+            # As evaluate and localize would answer, or the choice would be made by maps that nobody sees.
+            result = blank_where_constant(x, method.from_latent(x.to(device), latent))
             if result.pseudo_healthy is None:
                 raise TypeError("a translator must give the pseudo-healthy image")
             changes.append(change(x, result.pseudo_healthy.cpu()))

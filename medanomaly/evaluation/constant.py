@@ -8,6 +8,12 @@ from torch import Tensor
 from medanomaly.types import AnomalyResult
 
 
+def constant_images(x: Tensor) -> Tensor:
+    """(B,) bool: every channel of the image (B, C, H, W) has one value."""
+    flat = x.flatten(2)  # (B, C, H W)
+    return (flat.amin(dim=2) == flat.amax(dim=2)).all(dim=1)
+
+
 def blank_where_constant(x: Tensor, result: AnomalyResult) -> AnomalyResult:
     """The result with map, score and spread 0, and the image itself as its healthy twin, where the image is constant.
 
@@ -15,8 +21,7 @@ def blank_where_constant(x: Tensor, result: AnomalyResult) -> AnomalyResult:
         x: (B, C, H, W) what the method saw; constant = every channel of the image has one value.
         result: what it answered.
     """
-    flat = x.flatten(2)  # (B, C, H W)
-    constant = (flat.amin(dim=2) == flat.amax(dim=2)).all(dim=1)
+    constant = constant_images(x)
     if not bool(constant.any()):
         return result
     where = constant.view(-1, 1, 1, 1).to(result.anomaly_map.device)

@@ -24,7 +24,7 @@ from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig, S
 from medanomaly.methods.experiment import Experiment
 from medanomaly.scoring.finish import MapConfig
 from medanomaly.training.config import TrainingConfig
-from medanomaly.types import AnomalyResult, Sample, WalkObserver
+from medanomaly.types import AnomalyMethod, AnomalyResult, Sample, WalkObserver
 
 SAMPLER = SamplerConfig(noise_level=400, num_steps=4)
 QUICK = MeasureConfig(num_resamples=5, regions=False)
@@ -173,6 +173,36 @@ def test_p_values_are_against_base_and_corrected_over_the_rows() -> None:
     assert [row.dice_p_holm for row in rows[1:]] == [4 / 64, 1]
     assert [row.precision_p for row in rows[1:]] == [2 / 64, 1]
     assert [row.precision_p_holm for row in rows[1:]] == [4 / 64, 1]
+
+
+class Raising:
+    """2 on the lesion and 0 elsewhere; where the image's darkest pixel is not black, all of it is raised by 10."""
+
+    def localize(self, x: Tensor, observer: WalkObserver | None = None) -> AnomalyResult:
+        raised = 10.0 * (x.amin(dim=(1, 2, 3), keepdim=True) > -1)
+        anomaly_map = 2.0 * (x > 0.5) + raised
+        return AnomalyResult(anomaly_map=anomaly_map, score=anomaly_map.amax(dim=(1, 2, 3)))
+
+
+def test_dice_and_average_precision_are_tested_each_by_its_own_numbers() -> None:
+    brighter = [replace(one, x=one.x.clamp(min=-0.9)) for one in squares("t")]
+
+    def of(name: str, method: AnomalyMethod) -> MethodStudy:
+        return study(name, method, test=brighter, validation=squares("v"), healthy="healthy", config=QUICK)
+
+    # The order of pixels within an image is as good as base's; the threshold from val flags everything.
+    _, raised = compared([of("base", Marking(4)), of("raised", Raising())], [1, 1], "healthy")
+    assert (raised.dice_p, raised.precision_p) == (2 / 64, 1)
+    assert (raised.dice_p_holm, raised.precision_p_holm) == (2 / 64, 1)
+
+
+def test_every_row_counts_as_a_test_evaluation(tmp_path: Path) -> None:
+    weights, table = checkpoint(tmp_path / "c"), manifest(tmp_path / "d")
+    content = ablate(weights, table, tmp_path / "out")
+    rows: list[object] = content["rows"]  # type: ignore[assignment]
+    assert len((weights / "test_evaluations.jsonl").read_text().splitlines()) == len(rows) == 7
+    assert content["facts"]["test_evaluations"] == {"count": 7, "kept_beside": "weights"}  # type: ignore[index]
+    assert "measured 7 times on this test split" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_every_second_healthy_image_calibrates_and_no_threshold_sees_it() -> None:

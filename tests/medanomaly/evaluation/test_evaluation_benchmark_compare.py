@@ -32,6 +32,20 @@ def test_p_values_and_holm_are_those_of_the_enumeration_by_hand(tmp_path: Path) 
         assert (theirs.adjusted[key], two.adjusted[key], one.adjusted[key]) == pytest.approx((3 / 16, 3 / 16, 1))
 
 
+def test_dice_and_ap_are_tested_and_corrected_each_by_its_own_numbers(tmp_path: Path) -> None:
+    config, records, folders = hand_benchmark(tmp_path, OURS, BETTER)
+    file = folders[1] / "images.csv"
+    lines = [line.split(",") for line in file.read_text().splitlines()]
+    aps = dict(zip((f"i{n}" for n in range(5)), OURS, strict=True))
+    # As good as the main method in AP, worse in Dice.
+    file.write_text(
+        "\n".join(",".join([*line[:7], f"{aps[line[1]] / 2}" if line[1] in aps else line[7], *line[8:]]) for line in lines)
+    )
+    _, theirs = compare(config, records, folders)[0].rows
+    assert (theirs.tests["dice"].p_value, theirs.tests["ap"].p_value) == (2 / 32, 1)
+    assert theirs.adjusted == {"dice": 2 / 32, "ap": 1}
+
+
 def test_lines_in_another_order_are_paired_by_id(tmp_path: Path) -> None:
     config, records, folders = hand_benchmark(tmp_path, OURS, BETTER)
     straight = compare(config, records, folders)[0].rows[1].tests["dice"]

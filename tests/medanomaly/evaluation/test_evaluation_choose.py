@@ -20,7 +20,9 @@ from medanomaly.types import AnomalyResult, Geometry, Sample
 
 SIDE = 16
 GREY = {"healthy": (0.1, 0.3), "diseased": (0.5, 0.7)}
-"""Two constant images of each class."""
+"""Mean of the two images of each class."""
+CHECKS = torch.where(torch.arange(SIDE)[:, None] % 2 == torch.arange(SIDE) % 2, 1.0, -1.0)[None]
+"""A constant image has a map of zeros, whatever a method says: these are none, and have the same mean in any block of 4 x 4."""
 GAP = 0.4 / 0.02**0.5
 """Means 0.6 and 0.2, both variances 0.02."""
 
@@ -33,7 +35,7 @@ GRID = [setting(level, scale) for level in (200, 400) for scale in (1.0, 2.0)]
 
 
 def grey_samples(*, masks: bool = True, labels: Sequence[str | None] = ("healthy", "diseased")) -> list[Sample]:
-    """The constant images; diseased ones with a lesion of 4 x 4 in their mask."""
+    """Checkerboards of 0.1 above and below their grey, with the lesion of 4 x 4 in the diseased ones' masks."""
     whole = Geometry(native_size=(SIDE, SIDE), pad_before=(0, 0), model_size=SIDE)
     truth = np.zeros((SIDE, SIDE), np.bool_)
     truth[:4, :4] = True
@@ -41,7 +43,7 @@ def grey_samples(*, masks: bool = True, labels: Sequence[str | None] = ("healthy
         Sample(
             id=f"{label}{index}",
             patient_id=f"{label}{index}",
-            x=torch.full((1, SIDE, SIDE), grey),
+            x=grey + 0.1 * CHECKS,
             label=label,
             mask=truth if masks and label == "diseased" else None,
             geometry=whole,
@@ -68,7 +70,8 @@ class Darkening:
     def from_latent(self, x: Tensor, latent: Tensor) -> AnomalyResult:
         twin = self.reconstruct(latent) - self.setting.guidance_scale / 10 * self.decoded(latent)
         if self.setting.noise_level == 200:
-            twin = twin - 0.1 * ((x == 0.3) | (x == 0.7))
+            grey = (x.mean(dim=(1, 2, 3), keepdim=True) * 10).round()
+            twin = twin - 0.1 * ((grey == 3) | (grey == 7))
         anomaly_map = (x - twin).abs()
         anomaly_map[..., :4, :4] *= 2 if self.setting.guidance_scale == 2 else 0
         return AnomalyResult(anomaly_map=anomaly_map, score=anomaly_map.mean(dim=(1, 2, 3)), pseudo_healthy=twin)
@@ -101,6 +104,16 @@ def test_the_formula_of_the_gap() -> None:
     guided, unguided = np.array([0.3, 0.4, 0.8, 1.2]), np.array([0.2, 0.1, 0.3, 0.3])
     # r = 0.1, 0.3, 0.5, 0.9: means 0.2 and 0.7, variances 0.02 and 0.08.
     assert guided_gap(guided, unguided, diseased) == pytest.approx(0.5 / 0.05**0.5)
+
+
+def test_a_constant_image_counts_as_unchanged_and_scores_nothing_as_it_does_in_evaluate() -> None:
+    first, *others = grey_samples()
+    blank = replace(first, x=torch.full_like(first.x, 0.1))
+    one = tried([blank, *others], [setting(400, 1.0)])[0]
+    # The other healthy image changes by 0.03; scores of the diseased ones are lower than its, and all above 0.
+    assert one.healthy_change == pytest.approx(0.03 / 2, rel=1e-4)
+    assert one.healthy_spread == pytest.approx(0.03 / 2**0.5, rel=1e-4)
+    assert one.image_auroc.value == 0.5
 
 
 def test_an_image_is_encoded_once_a_level_for_all_guidance_scales() -> None:

@@ -2,10 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evaluation_builders import inverted, lesion, perfect, prediction, predictions, random, rows, values
+from evaluation_builders import QUICK, inverted, lesion, perfect, prediction, predictions, random, rows, values
 
 from medanomaly.errors import ConfigError
-from medanomaly.evaluation.measure import AT, MeasureConfig, measure
+from medanomaly.evaluation.measure import AT, MeasureConfig, mean_row, measure
 from medanomaly.evaluation.operating_points import choose_operating_points
 from medanomaly.evaluation.predict import with_truth
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, YOUDEN, OperatingPoint
@@ -136,6 +136,25 @@ def test_fidelity_is_measured_outside_the_lesion_and_only_where_there_is_a_twin(
     assert np.isnan(kept.interval.value)
     assert "undefined for 12 images" in kept.note
     assert not any("outside lesions" in name for name in values([prediction(n, twin=False) for n in range(12)]))
+
+
+def test_a_mean_of_undefined_values_alone_is_undefined_and_says_how_many() -> None:
+    found = mean_row("pixels", "x", np.full(3, np.nan), ["a", "b", "c"], QUICK)
+    assert np.isnan([found.interval.value, found.interval.low, found.interval.high]).all()
+    assert found.note == "undefined for 3 images"
+    some = mean_row("pixels", "x", np.array([np.nan, 1.0, 2.0]), ["a", "b", "c"], QUICK)
+    assert (some.interval.value, some.interval.num_images, some.note) == (1.5, 2, "undefined for 1 images")
+
+
+def test_images_without_a_prediction_have_no_distance_and_are_counted() -> None:
+    name = f"HD95 @ {AT[DICE]}, px"
+    point = [replace(one, value=0.5) for one in POINTS if one.criterion == DICE]
+    assert values(predictions(), point)[name] == 0
+    silent = [replace(one, anomaly_map=0 * one.anomaly_map) if index == 1 else one for index, one in enumerate(predictions())]
+    found = rows(silent, point)[name]
+    assert found.interval.value == 0
+    assert "undefined for 1 images" in found.note
+    assert (found.interval.num_images, rows(predictions(), point)[name].interval.num_images) == (5, 6)
 
 
 def test_the_slow_curves_can_be_left_out() -> None:

@@ -7,6 +7,7 @@ from evaluation_builders import SIDE, Whiteness, bright_samples
 from torch import Tensor
 
 from medanomaly.evaluation.predict import predict
+from medanomaly.metrics.pixel import pixel_auroc, pixel_average_precision
 from medanomaly.types import AnomalyResult, Geometry, WalkObserver
 
 
@@ -48,6 +49,20 @@ def test_everything_comes_back_at_the_images_own_size_without_the_padding() -> N
     assert found.pseudo_healthy.shape == (1, 8, 12)
     # The bright stripe lies in the padding.
     assert float(found.anomaly_map[2:].max()) < 0.01
+
+
+def test_numbers_of_a_padded_image_are_those_of_the_image_without_its_padding() -> None:
+    draws = np.random.default_rng(0)
+    native, truth = draws.uniform(-1, 1, (8, 12)).astype(np.float32), draws.random((8, 12)) > 0.7
+    # Two rows above and below, brighter than anything: in the metric they would be false alarms, and off by them the truth.
+    padded = np.ones((1, 12, 12), np.float32)
+    padded[0, 2:10] = native
+    geometry = Geometry(native_size=(8, 12), pad_before=(2, 0), model_size=12)
+    sample = replace(bright_samples(1, "t")[0], x=torch.from_numpy(padded), mask=truth, geometry=geometry)
+    [found] = predict(Whiteness(), [sample])
+    assert found.mask is not None
+    for metric in (pixel_auroc, pixel_average_precision):
+        assert metric([found.anomaly_map], [found.mask]) == metric([native], [truth])
 
 
 def test_a_faint_map_stays_faint_beside_a_loud_one() -> None:
