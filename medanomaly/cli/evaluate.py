@@ -23,12 +23,14 @@ from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.cost import cost
 from medanomaly.evaluation.folder import write_evaluation
 from medanomaly.evaluation.measure import MeasureConfig
+from medanomaly.evaluation.run_record import begin_run, command_text, data_facts, end_run
 from medanomaly.evaluation.study import study
+from medanomaly.evaluation.subgroups import subgroups, write_subgroups
 from medanomaly.evaluation.tables import as_markdown, comparison, same_images
 from medanomaly.evaluation.times_tested import count_text, record_test_evaluation
 from medanomaly.files import sha256_of
 from medanomaly.methods.experiment import TrainedMethod, load_trained
-from medanomaly.training.log import environment
+from medanomaly.training.log import environment, write_status
 from medanomaly.types import Sample
 
 SHIPPED = Path(__file__).parent.parent / "weights"
@@ -50,6 +52,7 @@ def evaluate(
     num_steps: int | None = None,
     guidance_scale: float | None = None,
     noise_levels: list[int] | None = None,
+    gradient_scale: float | None = None,
     allow_outside: bool = False,
     overwrite: bool = False,
     device: str = "auto",
@@ -61,7 +64,7 @@ def evaluate(
     Args:
         checkpoint: model.safetensors, its folder, or the name of shipped weights
         data: manifest with test rows, and val rows to choose thresholds on
-        out: folder for evaluation.json, table.md, table.csv, images.csv and cases/
+        out: folder for evaluation.json, table.md, table.csv, images.csv, cases/ and worst/, run.json, config.json and status.json
         title: name of the data set in tables; default: the manifest's name
         floors: also measure brightness, blur residual and a random map
         num_resamples: of the bootstrap over patients
@@ -73,18 +76,21 @@ def evaluate(
         num_steps: replaces the checkpoint's
         guidance_scale: replaces the checkpoint's g
         noise_levels: maps of these levels are averaged, noise_level among them, e.g. '[350, 500, 650]'; replaces the checkpoint's
+        gradient_scale: replaces the checkpoint's s, of classifier-guided DDIM
         allow_outside: the manifest may name files outside of its own folder
         overwrite: replace an earlier evaluation
         device: auto, cpu, cuda, ...
         quiet: no progress bars
         table: print the table
     """
+    typed = dict(locals())
     for name, value, least in (("batch_size", batch_size, 1), ("num_resamples", num_resamples, 1), ("max_cases", max_cases, 0)):
         if value < least:
             raise ConfigError(f"{name} must be at least {least}, got {value}", code="E_CONFIG")
     where = choose_device(device)
     refuse_existing(out / "evaluation.json", overwrite=overwrite)
     changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale, "noise_levels": noise_levels}
+    changed |= {"gradient_scale": gradient_scale}
     changed = {name: value for name, value in changed.items() if value is not None}
     weights = resolve_checkpoint(checkpoint)
     trained = load_trained(weights, ALL_METHODS, where, sampler=changed)
@@ -98,6 +104,19 @@ def evaluate(
     title_of_method = trained.experiment.method.title
     methods = {title_of_method: trained.method, **(FLOORS if floors else {})}
     config = MeasureConfig(num_resamples=num_resamples)
+    versions = environment()
+    write_status(out, "running")
+    begin_run(
+        out,
+        "evaluate",
+        command=command_text("evaluate", evaluate, typed),
+        config=trained.experiment.to_dict(),
+        data=data_facts(records),
+        seed=config.seed,
+        device=where,
+        environment=versions,
+        weights_sha256=sha256_of(weights / "model.safetensors" if weights.is_dir() else weights),
+    )
 
     def watch(text: str, samples: Sequence[Sample]) -> Iterable[Sample]:
         every = (samples[index] for index in range(len(samples)))
@@ -130,7 +149,7 @@ def evaluate(
         "test_evaluations": counted,
         "experiment": trained.experiment.to_dict(),
         "licence": trained.provenance.get("licence", ""),
-        "environment": environment(),
+        "environment": versions,
         "num_resamples": num_resamples,
         "max_images": max_images,
         "max_val_images": max_val_images,
@@ -138,6 +157,8 @@ def evaluate(
     for kind in ("cases", "worst") if (out / "evaluation.json").exists() else ():
         for stale in (out / kind).glob("[0-9][0-9][0-9].npz"):
             stale.unlink()
+    groups = subgroups(studies[0].predictions, test.records, studies[0].points, healthy=healthy, config=config)
+    notes = [count_text(counted), *write_subgroups(out, list(groups))]
     content = write_evaluation(
         out,
         studies,
@@ -146,8 +167,10 @@ def evaluate(
         facts=facts,
         max_cases=max_cases,
         unit=trained.experiment.method.map.unit,
-        notes=[count_text(counted)],
+        notes=notes,
     )
+    end_run(out)
+    write_status(out, "done", num_images=len(test))
     if table:
         print(f"{same_images(content['counts'])}\n\n{as_markdown(*comparison(content['methods']))}")
         print(f"wrote {out}")

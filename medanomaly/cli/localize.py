@@ -7,13 +7,19 @@ import json
 import math
 import os
 import sys
+import time
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
+from medanomaly.cli.deblur_option import deblur_of
 from medanomaly.cli.device import choose_device
 from medanomaly.cli.evaluate import resolve_checkpoint
+from medanomaly.cli.kinds import WITHHELD, about_withheld, kinds_of
+from medanomaly.cli.live import live_view, with_address
 from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.cli.output import make_folder
 from medanomaly.cli.parsing import run_function
@@ -23,12 +29,15 @@ from medanomaly.datasets.manifest import Record, read_manifest
 from medanomaly.datasets.walk_files import may_be_image
 from medanomaly.errors import ConfigError, InputError, Preempted
 from medanomaly.evaluation.bulk import BulkSettings, localize_all
-from medanomaly.files import sha256_of, write_json
+from medanomaly.evaluation.run_record import begin_run, command_text, data_facts, end_run
+from medanomaly.files import sha256_of
 from medanomaly.io.options import ReadOptions
-from medanomaly.methods.experiment import load_trained
+from medanomaly.methods.experiment import Experiment, load_trained
+from medanomaly.scoring.maps import difference_map
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, OperatingPoint
 from medanomaly.training.log import environment
 from medanomaly.training.preempt import stop_requested
+from medanomaly.views.live_walk import MapScale, Watched
 from medanomaly.views.shown import map_unit
 
 CRITERIA = {"dice": DICE, "healthy": HEALTHY_FPR}
@@ -46,17 +55,28 @@ def localize(
     num_steps: int | None = None,
     guidance_scale: float | None = None,
     noise_levels: list[int] | None = None,
+    gradient_scale: float | None = None,
     batch_size: int = 8,
     allow_color: bool = False,
     frame: int | None = None,
     nan_to: float | None = None,
     allow_outside: bool = False,
+    to: str = "png",
+    keep_patient: bool = False,
+    finding: str = "auto",
+    volume: bool | None = None,
+    deblur: str | None = None,
+    deblur_kernel: str = "",
+    deblur_noise_level: float = 0.5,
+    deblur_steps: int = 20,
     overwrite: bool = False,
     device: str = "auto",
+    visdom: str | None = None,
     quiet: bool = False,
 ) -> int:
     """Write float maps, masks, pseudo-healthy images and overlays at native size, and report.jsonl; a rerun does what is missing.
 
+    DICOM outputs carry no patient identity unless --keep-patient true, and are made of DICOM sources only; NIfTI ones of NIfTI sources.
     A map made of several (noise levels, draws of the noise) comes with their deviation, pixel by pixel, below uncertainty/.
 
     Args:
@@ -69,19 +89,31 @@ def localize(
         num_steps: replaces the checkpoint's
         guidance_scale: replaces the checkpoint's g
         noise_levels: maps of these levels are averaged, noise_level among them, e.g. '[350, 500, 650]'; replaces the checkpoint's
+        gradient_scale: replaces the checkpoint's s, of classifier-guided DDIM
         batch_size: images a forward pass
         allow_color: turn colour images into luma for a gray model
         frame: which frame of files that hold several
         nan_to: a value to put in place of NaN and infinity, in the file's units; without it such images are refused
         allow_outside: a manifest may name files outside of its own folder
+        to: what to write, by commas: png (npy maps and PNG pictures), nifti, and DICOM sc (overlay), seg (mask), pm (map)
+        keep_patient: DICOM outputs name patient and study of the source and reference it, to land in its study
+        finding: what a seg marks, by its coded name, e.g. 'pleural effusion'; auto = the model's one disease if coded, else lesion
+        volume: NIfTI files of several slices become one map; by default where --to has nifti and there is no --frame
+        deblur: a prior, or tv, wiener or rl: undo motion blur first, where there is some; see also `medanomaly deblur`
+        deblur_kernel: estimated, linear 10@30 (px of the model's images @ degrees), gaussian 2, given FILE; required with deblur
+        deblur_noise_level: standard deviation of the noise on the 0..255 scale
+        deblur_steps: of the prior, network evaluations an image
         overwrite: redo a folder made with other settings
         device: auto, cpu, cuda, ...
+        visdom: show the walks and maps at this address, e.g. http://127.0.0.1:8097, where `medanomaly live` listens
         quiet: no progress bar
     """
+    typed, started = dict(locals()), time.time()
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}", code="E_CONFIG")
     where = choose_device(device)
     changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale, "noise_levels": noise_levels}
+    changed |= {"gradient_scale": gradient_scale}
     changed = {name: value for name, value in changed.items() if value is not None}
     path = resolve_checkpoint(checkpoint)
     if frame is not None and frame < 0:
@@ -93,12 +125,25 @@ def localize(
     # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
     points = () if changed else trained.operating_points
     value, text = chosen_threshold(points, criterion, threshold)
+    classes, healthy = trained.experiment.method.classes, trained.experiment.method.target
+    wanted = kinds_of(
+        to,
+        keep_patient=keep_patient,
+        finding=finding,
+        volume=volume,
+        frame=frame,
+        threshold=value,
+        diseases=[name for name in classes if name != healthy],
+    )
+    sharpener, sharpening = deblur_of(
+        deblur, deblur_kernel, noise_level=deblur_noise_level, steps=deblur_steps, experiment=trained.experiment, device=where
+    )
     make_folder(out)
     path = path / "model.safetensors" if path.is_dir() else path
     # No frame and frame 0 read the same of a file that has one; colour that was refused before changes no image that was done.
     experiment = trained.experiment.to_dict()
     content = {"weights": sha256_of(path), "experiment": experiment, "threshold": value, "frame": frame or 0}
-    content |= {} if nan_to is None else {"nan_to": nan_to}
+    content |= ({} if nan_to is None else {"nan_to": nan_to}) | wanted.identity() | sharpening
     # One level is what there was before there could be several: such a job goes on.
     sampler = experiment["method"].get("sampler", {})
     if sampler.get("noise_levels") is None:
@@ -112,13 +157,16 @@ def localize(
         identity=hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16],
         batch_size=batch_size,
         overwrite=overwrite,
+        **wanted.settings(),
     )
     with (
+        live_view(visdom) as view,
         stop_requested() as stop,
         tqdm(total=len(records), unit="image", desc="localizing", disable=quiet, file=sys.stderr) as bar,
     ):
+        method = trained.method if view is None else Watched(trained.method, view, scale_of(settings, trained.experiment))
         summary = localize_all(
-            trained.method,
+            method if sharpener is None else sharpener.before(method),
             records,
             trained.experiment.preprocess,
             out,
@@ -128,16 +176,42 @@ def localize(
             stop=stop,
             watch=lambda count: bar.update(count) and None,
         )
-    write_json(out / "config.json", trained.experiment.to_dict())
-    write_json(
-        out / "run.json", {"environment": environment(), "weights_sha256": content["weights"], "settings": to_dict(settings)}
+    begin_run(
+        out,
+        "localize",
+        command=command_text("localize", localize, typed),
+        config=trained.experiment.to_dict(),
+        data=data_facts(records, is_manifest=source.suffix.lower() == ".csv" and source.is_file()),
+        seed=sampler.get("seed"),
+        device=where,
+        environment=environment(),
+        started_unix_s=started,
+        weights_sha256=content["weights"],
+        settings=to_dict(settings) | {"frame": frame, "nan_to": nan_to} | sharpening,
     )
+    end_run(out)
+    withheld = summary.reasons.pop(WITHHELD, 0)
     reasons = ", ".join(f"{code}: {count}" for code, count in sorted(summary.reasons.items()))
     print(f"{summary.ok} localized, {summary.skipped} already there, {summary.failed} failed{f' ({reasons})' if reasons else ''}")
+    print(about_withheld(withheld), end="")
+    if sharpener is not None:
+        print(f"deblurring with {sharpener.restorer.name}: {sharpener.said()}")
     print(f"{text}\nwrote {out} (report.jsonl says what happened to each image). Not for diagnosis.")
     if summary.stopped:
         raise Preempted("stopped before the end", code="E_PREEMPTED", path=out, fix="run the same command again to continue")
     return summary.exit_code()
+
+
+def scale_of(settings: BulkSettings, experiment: Experiment) -> MapScale:
+    """The colours of the live view: the job's, and for a walk, whose map is not calibrated yet, those of a plain difference."""
+    config = experiment.method.map
+    return MapScale(
+        scale_max=settings.scale_max,
+        unit=settings.unit,
+        forming=partial(difference_map, change=config.change),
+        forming_max=1.0 if config.healthy_z else settings.scale_max,
+        forming_unit=map_unit(replace(config, healthy_z=False).unit, experiment.preprocess.channels),
+    )
 
 
 def records_of(source: Path, allow_outside: bool) -> list[Record]:
@@ -184,4 +258,4 @@ def chosen_threshold(stored: Sequence[OperatingPoint], criterion: str, threshold
 
 def main(arguments: Sequence[str]) -> int:
     """``medanomaly localize CHECKPOINT SOURCE OUT``."""
-    return run_function(localize, "medanomaly localize", "CHECKPOINT SOURCE OUT [options]", arguments)
+    return run_function(localize, "medanomaly localize", "CHECKPOINT SOURCE OUT [options]", with_address(arguments))

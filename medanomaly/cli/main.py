@@ -15,12 +15,18 @@ COMMANDS = {
     "demo": "make phantoms, train for a minute, localize phantoms and chest X-rays, write a report",
     "data": "phantom | folder | table | check: make or inspect a manifest",
     "preprocess": "resize a data set once, before training: a folder tree or a manifest in, PNGs and annotations out",
+    "deblur": "take motion blur out of a file, a folder or a manifest; images without it stay as they are",
     "train": "train a preset on a manifest",
     "localize": "heatmaps, masks and pseudo-healthy images of a file, a folder or a manifest",
     "choose": "noise level, guidance scale and checkpoint from val labels, without masks",
     "evaluate": "numbers with intervals on a manifest's test split, beside the floors",
     "benchmark": "several methods, data sets and seeds under one protocol, in one table",
-    "report": "one HTML page from an evaluation folder",
+    "report": "one HTML page from folders of evaluate, localize or train",
+    "evaluate-samples": "generated images against real ones: FID, KID, precision, recall, diversity, copies",
+    "likelihood": "bits/dim of a diffusion model on a manifest's test split, with the bound's terms",
+    "animate": "a GIF of one image on its way up and down, with the map forming",
+    "verify-run": "does a run folder hold what its run.json says",
+    "live": "serve the live view, a page that shows running trainings and localizations (--visdom)",
     "export": "a release file from a run: float16 weights and a model card",
 }
 
@@ -49,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Before torch is imported. Waiting threads that spin cost a factor of twenty where another process has the second core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        code: int = importlib.import_module(f"medanomaly.cli.{words[0]}").main(words[1:])
+        code: int = importlib.import_module(f"medanomaly.cli.{words[0].replace('-', '_')}").main(words[1:])
         return code
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_OK if stop.code is None else EXIT_INTERNAL

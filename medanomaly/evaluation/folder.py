@@ -96,6 +96,7 @@ def write_evaluation(
         },
         "curves": {one.name: image_curves(one.predictions, healthy) for one in studies},
         "pixel_curves": {one.name: pixel_curves(one.predictions, healthy) for one in studies},
+        "reliability": {one.name: None if one.reliability is None else dict(one.reliability) for one in studies},
         "scores": {
             "healthy": [p.score for p in main.predictions if p.label == healthy],
             "diseased": [p.score for p in main.predictions if p.label not in (None, healthy)],

@@ -14,6 +14,7 @@ from medanomaly.evaluation.predict import Prediction, with_truth
 from medanomaly.metrics import fidelity, image, pixel, region
 from medanomaly.metrics.bootstrap import Interval, patient_bootstrap, pooled_pixel_bootstrap
 from medanomaly.metrics.strata import dice_by_lesion_size, lesion_areas
+from medanomaly.metrics.surface import hausdorff95
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, YOUDEN, OperatingPoint, otsu_threshold, refuse_if_seen
 from medanomaly.types import BoolArray
 
@@ -124,6 +125,8 @@ def pixel_rows(
         if title != ORACLE_AT:
             overlap = np.array([pixel.iou(m > point.value, mask) for m, mask in zip(maps, masks, strict=True)])
             rows.append(mean_row("pixels", f"IoU {title}", overlap, owners, config, note))
+            distance = np.array([hausdorff95(m > point.value, mask) for m, mask in zip(maps, masks, strict=True)])
+            rows.append(mean_row("pixels", f"HD95 {title}, px", distance, owners, config, note))
     otsu = np.array([pixel.dice(m > otsu_threshold(m), mask) for m, mask in zip(maps, masks, strict=True)])
     rows.append(mean_row("pixels", "Dice @ Otsu per image", otsu, owners, config, "no threshold is chosen on any set"))
     if (chosen_point := points.get(DICE)) is not None:

@@ -1,48 +1,43 @@
-"""Evaluation folders as sections of a report: tables, curves, and every kept case as pictures."""
+"""Evaluation folders as sections of a report: tables, curves, every kept case as pictures, and apart the worst ones."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from medanomaly.evaluation.case_pictures import Scale, case_view
 from medanomaly.evaluation.folder import Case, EvaluationFolder
+from medanomaly.evaluation.image_table import ImageLine
+from medanomaly.evaluation.settings_table import settings_tables
 from medanomaly.evaluation.tables import cell, comparison, same_images
-from medanomaly.types import BoolArray, FloatArray
-from medanomaly.views.canvas import PREDICTED, REFERENCE, png_bytes
+from medanomaly.types import FloatArray
+from medanomaly.views.colour_scale import colour_scale
 from medanomaly.views.curves import histogram_figure, roc_pr_figure
-from medanomaly.views.overlay import draw_outline, map_colours, map_overlay
-from medanomaly.views.report import CaseView, Section, Table
+from medanomaly.views.reliability import reliability_figure
+from medanomaly.views.report import Section, Table
 from medanomaly.views.sheet import SheetCase, contact_sheet
-from medanomaly.views.shown import ground, in_rgb, picture, shown_channel
+from medanomaly.views.shown import shown_channel
+
+MAX_LISTED = 5000
+"""Rows of the table of all images; images.csv has the others."""
 
 
-def case_view(case: Case, index: int, *, threshold: float | None, scale_max: float) -> CaseView:
-    """Original, pseudo-healthy, map, mask and outline of one case."""
-    images = {"original": png_bytes(picture(case.pixels))}
-    if case.pseudo_healthy is not None:
-        images["pseudo-healthy"] = png_bytes(picture(case.pseudo_healthy))
-    images["difference map"] = png_bytes(map_colours(case.anomaly_map, scale_max=scale_max))
-    if threshold is not None:
-        flagged = case.anomaly_map > threshold
-        images["mask"] = png_bytes(flagged.astype(np.uint8) * 255)
-        overlay = map_overlay(case.pixels, case.anomaly_map, threshold=threshold, scale_max=scale_max, outline=False)
-        images["heatmap"] = png_bytes(overlay)
-        images["outline"] = png_bytes(outlines(ground(case.pixels), flagged, case.reference))
-    return CaseView(caption=f"case {index + 1}", score=case.score, label=case.label, images=images)
+def sections(folder: EvaluationFolder, images: Sequence[ImageLine] = (), *, ids: bool = False) -> list[Section]:
+    """The data set, and where it has lesions the main method's worst cases.
+
+    Args:
+        folder: the evaluation.
+        images: lines of the main method in images.csv, for a table of all images; () = no such table.
+        ids: name images and patients as the manifest does.
+    """
+    return [section(folder, images, ids=ids), *worst_section(folder)]
 
 
-def outlines(gray: Any, flagged: BoolArray, reference: BoolArray | None) -> Any:
-    """The original in gray with the predicted contour, and the annotator's where there is one."""
-    drawn = in_rgb(gray)
-    if reference is not None and reference.any():
-        drawn = draw_outline(drawn, reference, REFERENCE)
-    return draw_outline(drawn, flagged, PREDICTED)
-
-
-def section(folder: EvaluationFolder) -> Section:
+def section(folder: EvaluationFolder, images: Sequence[ImageLine] = (), *, ids: bool = False) -> Section:
     """One data set of a report."""
     content = folder.content
     columns, rows, notes = comparison(content["methods"])
@@ -58,20 +53,77 @@ def section(folder: EvaluationFolder) -> Section:
     if counts["num_diseased_without_mask"] and not boxed:
         intro += f" {counts['num_diseased_without_mask']} diseased images have no mask: only image-level numbers count them."
     if display["criterion"]:
-        intro += f" Masks and outlines: map > {display['threshold']:.3f} ({display['criterion']})."
-    intro += " Cases are chosen by a hash of their id, not by result. Outlines: cyan = predicted, yellow = annotated."
+        intro += f" Heatmaps and outlines: map > {display['threshold']:.3f} ({display['criterion']})."
+    intro += " Cases are chosen by a hash of their id, not by result, and shown by falling score."
+    intro += " Outlines: cyan = predicted, yellow = annotated."
     intro += f" All maps of this section share one colour scale, 0 to {display['scale_max']:.3f} ({display['unit']})."
     intro += channels_text(len(folder.cases[0].pixels)) if folder.cases else ""
-    views = [
-        case_view(case, index, threshold=display["threshold"], scale_max=display["scale_max"])
-        for index, case in enumerate(folder.cases)
-    ]
+    scale = Scale(threshold=display["threshold"], scale_max=display["scale_max"])
+    ranked = sorted(enumerate(folder.cases), key=lambda pair: -pair[1].score)
+    listed = [image_table(images, ids=ids)] if images else []
     return Section(
         title=content["title"],
         intro=intro,
         tables=[Table(title=same_images(counts), columns=columns, rows=rows, notes=notes)],
         figures=figures(content),
-        cases=views,
+        cases=[case_view(case, f"case {index + 1}", scale) for index, case in ranked],
+        cases_title="Cases, highest score first",
+        legend=legend(content),
+        details=[*listed, *settings_tables(content["facts"].get("experiment"))],
+    )
+
+
+def worst_section(folder: EvaluationFolder) -> list[Section]:
+    """The main method's images with the lowest Dice, the worst first; [] where none were kept."""
+    if not folder.worst:
+        return []
+    content = folder.content
+    display = content["display"]
+    main = content["methods"][0]["name"]
+    scale = Scale(threshold=display["threshold"], scale_max=display["scale_max"])
+    return [
+        Section(
+            title=f"{content['title']}: worst cases",
+            intro=f"The {len(folder.worst)} images with a lesion on which {main} has the lowest Dice at its threshold, chosen by result.",
+            cases=[case_view(case, f"worst {index + 1}", scale) for index, case in enumerate(folder.worst)],
+            cases_title="Lowest Dice first",
+            legend=legend(content),
+        )
+    ]
+
+
+def legend(content: Mapping[str, Any]) -> tuple[str, bytes]:
+    """The colour bar of a section's maps."""
+    display = content["display"]
+    return (
+        "One colour scale for all maps of this section; below the threshold a heatmap shows the bare image.",
+        colour_scale(display["scale_max"], display["threshold"], unit=display["unit"]),
+    )
+
+
+def image_table(images: Sequence[ImageLine], *, ids: bool) -> Table:
+    """Every image of the main method by falling score; without ``ids`` an image is its line in images.csv."""
+    ranked = sorted(enumerate(images, start=2), key=lambda pair: -pair[1].score)[:MAX_LISTED]
+    names = ["id", "patient"] if ids else []
+
+    def number(value: float, digits: int) -> str:
+        return "" if math.isnan(value) else f"{value:.{digits}f}"
+
+    rows = []
+    for line, one in ranked:
+        named = [one.id, one.patient_id] if ids else []
+        numbers = [number(one.dice, 3), number(one.ap, 3), number(one.lesion_px, 0), number(100 * one.flagged_fraction, 1)]
+        rows.append([str(line), *named, one.label, f"{one.score:.4g}", *numbers])
+    left = len(images) - len(ranked)
+    notes = ["A line is the image's in images.csv, whose first line is its heading. Blank: not defined, or not annotated."]
+    notes += [f"{left} more images in images.csv."] if left else []
+    return Table(
+        title="All images",
+        columns=["line", *names, "reference", "score", "Dice", "AP in the image", "lesion px", "flagged %"],
+        rows=rows,
+        notes=notes,
+        folded=True,
+        sortable=True,
     )
 
 
@@ -85,27 +137,59 @@ def channels_text(num_channels: int) -> str:
 
 
 def figures(content: Mapping[str, Any]) -> list[tuple[str, bytes]]:
-    """Image-level curves and the distribution of the main method's score."""
+    """ROC and precision-recall of pixels and of images, calibration, and the distribution of the main method's score."""
     made = []
-    curves = {name: curve for name, curve in content["curves"].items() if curve}
-    if curves:
-        named = {}
-        for method in content["methods"]:
-            found = {row["name"]: row for row in method["measured"]}.get("image AUROC")
-            if method["name"] in curves:
-                curve = curves[method["name"]]
-                title = f"{method['name']}, AUROC {cell(found)}"
-                named[title] = tuple(np.array(curve[key]) for key in ("fpr", "tpr", "recall", "precision"))
-        counts = content["counts"]
-        share = counts["num_diseased"] / max(counts["num_diseased"] + counts["num_healthy"], 1)
-        made.append(("Image level: is this image diseased?", roc_pr_figure(named, prevalence=share)))  # type: ignore[arg-type]
+    for key, metric, of, caption in (
+        ("pixel_curves", "pixel AUROC", "pixels", "Pixel level: is this pixel in a lesion? All annotated images pooled."),
+        ("curves", "image AUROC", "", "Image level: is this image diseased?"),
+    ):
+        named = named_curves(content, key, metric)
+        if named:
+            made.append((caption, roc_pr_figure(named, prevalence=prevalence(content, key), of=of)))
+    found = {
+        f"{method['name']}, calibration error {cell(measured(method, 'calibration error'))}": curve
+        for method in content["methods"]
+        if (curve := content.get("reliability", {}).get(method["name"]))
+    }
+    if found:
+        main = dict(list(found.items())[:1])  # the floors would only hide it
+        caption = (
+            "Calibration of the image score as a probability: logistic regression on the validation scores, 10 bins; bars: 95 % Wilson "
+            "intervals of each bin, images taken as independent."
+        )
+        made.append((caption, reliability_figure(main)))
     scores = content["scores"]
     if scores["healthy"] and scores["diseased"]:
-        main = content["methods"][0]
-        point = next((p["value"] for p in main["operating_points"] if p["criterion"].startswith("image")), None)
+        main_method = content["methods"][0]
+        point = next((p["value"] for p in main_method["operating_points"] if p["criterion"].startswith("image")), None)
         picture = histogram_figure(np.array(scores["healthy"]), np.array(scores["diseased"]), threshold=point)
-        made.append((f"Image scores of {main['name']}", picture))
+        made.append((f"Image scores of {main_method['name']}", picture))
     return made
+
+
+def named_curves(content: Mapping[str, Any], key: str, metric: str) -> dict[str, Any]:
+    """Curves of the methods that have one, each named with its area and interval."""
+    curves = {name: curve for name, curve in (content.get(key) or {}).items() if curve}
+    return {
+        f"{method['name']}, AUROC {cell(measured(method, metric))}": tuple(
+            np.array(curves[method["name"]][axis]) for axis in ("fpr", "tpr", "recall", "precision")
+        )
+        for method in content["methods"]
+        if method["name"] in curves
+    }
+
+
+def measured(method: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
+    """A method's number by name."""
+    return next((row for row in method["measured"] if row["name"] == name), None)
+
+
+def prevalence(content: Mapping[str, Any], key: str) -> float:
+    """Chance level of precision: the share of diseased images, or of lesion pixels, which is the precision of flagging everything."""
+    if key == "curves":
+        counts = content["counts"]
+        return float(counts["num_diseased"] / max(counts["num_diseased"] + counts["num_healthy"], 1))
+    return float(next(curve for curve in content[key].values() if curve)["precision"][-1])
 
 
 def summary(folder: EvaluationFolder) -> list[tuple[str, str]]:

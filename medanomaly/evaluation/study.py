@@ -12,6 +12,7 @@ import torch
 
 from medanomaly.evaluation.measure import MeasureConfig, Measured, measure, origin
 from medanomaly.evaluation.measure_boxes import measure_boxes
+from medanomaly.evaluation.measure_calibration import reliability_curve
 from medanomaly.evaluation.measure_uncertainty import measure_uncertainty
 from medanomaly.evaluation.operating_points import choose_operating_points
 from medanomaly.evaluation.predict import Prediction, predict, with_truth
@@ -34,6 +35,8 @@ class MethodStudy:
     seconds_per_image: float
     round_trip: Mapping[str, float] | None
     """Null round trip on up to 16 images: mean PSNR in dB and the largest absolute error in model units."""
+    reliability: Mapping[str, Sequence[float]] | None = None
+    """Reliability curve of the image score as a probability; None where it could not be calibrated on validation images."""
 
     def pixel_threshold(self) -> OperatingPoint | None:
         """The threshold masks are drawn with: validation Dice where there were masks, else the healthy-calibrated one."""
@@ -112,6 +115,7 @@ def study(
         rows=tuple(rows),
         seconds_per_image=elapsed / max(len(found), 1),
         round_trip=round_trip(method, [test[index] for index in range(min(16, len(test)))], device),
+        reliability=reliability_curve(found, checked, healthy=healthy),
     )
 
 

@@ -23,6 +23,7 @@ from pydicom.uid import UID
 
 from medanomaly.errors import InputError
 from medanomaly.io.channels import to_channels
+from medanomaly.io.code_stream import jpeg_ls_size
 from medanomaly.io.dicom_values import Display, apply_modality, apply_voi, invert_monochrome1, numbers_of, stored_range
 from medanomaly.io.faults import library_faults
 from medanomaly.io.limits import check_frame_count, check_shape
@@ -175,13 +176,15 @@ def _check_codec(syntax: UID, path: Path) -> None:
 
 def _check_encapsulated_size(dataset: Dataset, index: int, num_frames: int, path: Path) -> None:
     """Refuse a code stream whose own size differs from Rows x Columns before it is decoded: it may be a bomb."""
-    code_stream = io.BytesIO(get_frame(dataset.PixelData, index, number_of_frames=num_frames))
+    code_stream = get_frame(dataset.PixelData, index, number_of_frames=num_frames)
+    size: tuple[int, int] | None
     try:
-        with Image.open(code_stream, formats=["JPEG", "JPEG2000"]) as image:
+        with Image.open(io.BytesIO(code_stream), formats=["JPEG", "JPEG2000"]) as image:
             size = image.height, image.width
-    except Image.UnidentifiedImageError:  # RLE, JPEG-LS: no size that Pillow could read
-        return
-    if size != (dataset.Rows, dataset.Columns):
+    except Image.UnidentifiedImageError:
+        size = jpeg_ls_size(code_stream)
+    # None: RLE, which has no size of its own.
+    if size is not None and size != (dataset.Rows, dataset.Columns):
         raise InputError(
             f"says {dataset.Rows} x {dataset.Columns} but its code stream says {size[0]} x {size[1]}",
             code="E_MALFORMED",

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from medanomaly.errors import InputError
 
@@ -65,8 +66,10 @@ def roc_pr_figure(curves: Mapping[str, Curve], *, prevalence: float | None = Non
     return png_of(figure)
 
 
-def loss_figure(steps: Values, values: Values, *, name: str = "Training loss") -> bytes:
-    """A loss against the optimiser step: every value thin, a trailing mean over 1/50 of them bold.
+def loss_figure(
+    steps: Values, values: Values, *, name: str = "Training loss", validation: tuple[Values, Values] = ((), ())
+) -> bytes:
+    """A loss against the optimiser step: every value thin, a trailing mean over 1/50 of them bold, validation as points.
 
     The axis turns logarithmic where the values are positive and span more than a factor of 20. Values that are not finite
     leave a gap and are counted in the title, because they are the first thing to know about a run.
@@ -75,6 +78,7 @@ def loss_figure(steps: Values, values: Values, *, name: str = "Training loss") -
         steps: (N,) increasing step numbers.
         values: (N,) loss, any unit.
         name: what is drawn.
+        validation: (steps, losses) on held-out images, the same unit; values that are not finite leave a gap.
 
     Raises:
         InputError: lengths differ or nothing to draw.
@@ -92,6 +96,9 @@ def loss_figure(steps: Values, values: Values, *, name: str = "Training loss") -
         window = int(known.sum()) // 50
         mean = np.convolve(y[known], np.full(window, 1 / window), mode="valid")
         axes.plot(x[known][window - 1 :], mean, color=PALETTE[0], lw=1.8, label=f"mean of the last {window} values")
+    if len(validation[0]):
+        axes.plot(*validation, "o-", color=PALETTE[1], lw=1.2, ms=4, label="validation")
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     if known.any() and y[known].min() > 0 and y[known].max() > 20 * y[known].min():
         axes.set_yscale("log")
@@ -133,6 +140,45 @@ def histogram_figure(
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     dress(axes, "Image scores", literal(score_name), "share of the group's images")
+    return png_of(figure)
+
+
+def line_figure(steps: Values, values: Values, *, name: str) -> bytes:
+    """One number against the optimiser step, logarithmic as :func:`loss_figure`.
+
+    Raises:
+        InputError: lengths differ or nothing to draw.
+    """
+    x, y = np.asarray(steps, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if x.shape != y.shape or x.ndim != 1 or x.size == 0:
+        raise InputError(
+            f"steps {x.shape} and values {y.shape} must be equal lists", code="E_MALFORMED", fix="pass one value a step"
+        )
+    figure = figure_of(7.2, 3.9)
+    axes = figure.subplots()
+    axes.plot(x, np.where(np.isfinite(y), y, np.nan), color=PALETTE[0], lw=1.2)
+    known = y[np.isfinite(y)]
+    if known.size and known.min() > 0 and known.max() > 20 * known.min():
+        axes.set_yscale("log")
+    dress(axes, literal(name), "optimiser step", "")
+    return png_of(figure)
+
+
+def scores_figure(scores: Values, *, score_name: str = "image score") -> bytes:
+    """How the scores of images of unknown label are spread; each bin as a number of images.
+
+    Raises:
+        InputError: no score, or one that is not finite.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.size == 0 or not np.isfinite(values).all():
+        raise InputError("scores must be finite, at least one", code="E_NONFINITE", fix="leave failed images out")
+    figure = figure_of(7.2, 3.9)
+    axes = figure.subplots()
+    bins = int(np.clip(np.sqrt(values.size) * 1.5, 8, 60))
+    axes.hist(values, bins=bins, color=PALETTE[0] + "40", edgecolor=PALETTE[0], lw=1.2)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    dress(axes, f"Image scores (n = {values.size})", literal(score_name), "images")
     return png_of(figure)
 
 

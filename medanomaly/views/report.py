@@ -18,7 +18,7 @@ from medanomaly.errors import InputError
 from medanomaly.files import atomic_write
 
 NOT_FOR_DIAGNOSIS = "Research use only. Not a medical device; not for diagnosis."
-_SMALL_PX, _SMALL_FACTOR = 128, 3
+SMALL_PX, SMALL_FACTOR = 128, 3
 """Images up to this side are shown three times as large, each pixel a square."""
 
 
@@ -32,6 +32,10 @@ class Table:
     """Cells as they are to be read, e.g. "0.82 [0.79, 0.85]"; as many as there are columns."""
     notes: Sequence[str] = ()
     """Footers: n, conventions for empty masks, where the threshold was chosen."""
+    folded: bool = False
+    """Closed until somebody opens it, and then only printed: for long tables."""
+    sortable: bool = False
+    """A click on a column's heading sorts by it; without script the rows stay in the order given."""
 
     def __post_init__(self) -> None:
         for index, row in enumerate(self.rows):
@@ -55,6 +59,17 @@ class CaseView:
     """Class by the reference standard; None = unknown."""
     images: Mapping[str, bytes]
     """Name -> PNG bytes, in the order they are shown."""
+    facts: Sequence[tuple[str, str]] = ()
+    """(name, value) shown beside the score, e.g. ("Dice", "0.83")."""
+    compare: tuple[str, str] | None = None
+    """Names of two images of one size, laid over each other with a slider and a flicker; without script they stand side by side."""
+
+    def __post_init__(self) -> None:
+        for name in self.compare or ():
+            if name not in self.images:
+                raise InputError(
+                    f"{self.caption!r} has no image {name!r} to compare", code="E_MALFORMED", fix="name two of its images"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +82,11 @@ class Section:
     figures: Sequence[tuple[str, bytes]] = ()
     """(caption, PNG bytes)."""
     cases: Sequence[CaseView] = ()
+    cases_title: str = "Cases"
+    legend: tuple[str, bytes] | None = None
+    """(caption, PNG) of the colour bar that all cases of the section share."""
+    details: Sequence[Table] = ()
+    """Tables after the cases."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +151,11 @@ def png_size(png: bytes) -> tuple[int, int]:
     return width, height
 
 
+def shown_factor(side_px: int) -> int:
+    """How many times larger than it is an image of this side is shown."""
+    return SMALL_FACTOR if side_px <= SMALL_PX else 1
+
+
 def _sections(content: ReportContent) -> list[Section]:
     """The report's own tables, figures and cases as an opening section, then the others; one way to show them all."""
     opening = Section(title="Overview", tables=content.tables, figures=content.figures, cases=content.cases)
@@ -155,7 +180,7 @@ def _data_uri(png: bytes) -> str:
 def _shown_size(png: bytes) -> tuple[int, int]:
     """(width, height) in CSS px: three times the size for small images, the size itself for others."""
     width, height = png_size(png)
-    factor = _SMALL_FACTOR if max(width, height) <= _SMALL_PX else 1
+    factor = shown_factor(max(width, height))
     return factor * width, factor * height
 
 

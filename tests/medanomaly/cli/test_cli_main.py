@@ -73,7 +73,7 @@ MISTAKES = [
     (["evaluate", "a", "b", "c", "--batch-size", "0"], "batch_size must be at least 1, got 0"),
     (["evaluate", "a", "b", "c", "--num-resamples", "0"], "num_resamples must be at least 1, got 0"),
     (["evaluate", "a", "b", "c", "--max-cases", "-1"], "max_cases must be at least 0, got -1"),
-    (["report"], "evaluations"),
+    (["report"], "folders"),
     (["export", "a", "b"], "--command is missing"),
     (["export", "a", "b", "--command", "train", "--data-note", " "], "--data_note is missing"),
     (["data", "phantom", "x", "--image-size", "8"], "image_size must be in 32..1024 px, got 8"),

@@ -82,7 +82,7 @@ def test_each_command_leaves_the_files_it_promises(made: Made) -> None:
 
 def test_every_json_file_is_json_without_nan(made: Made) -> None:
     files = [path for folder in (made.run, made.evaluation, made.maps) for path in folder.rglob("*.json")]
-    assert len(files) == 7
+    assert len(files) == 10
     for path in files:
         assert strict_json(path)
 

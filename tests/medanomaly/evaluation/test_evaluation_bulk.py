@@ -16,7 +16,7 @@ from torch import Tensor
 from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.errors import ConfigError, ResourceError
-from medanomaly.evaluation import bulk, job_report
+from medanomaly.evaluation import bulk, bulk_outputs, job_report
 from medanomaly.evaluation.bulk import BulkSettings, localize_all, locked
 from medanomaly.evaluation.job_report import Summary
 from medanomaly.io.options import ReadOptions
@@ -264,7 +264,7 @@ def test_an_image_that_cannot_be_asked_any_more_fails_and_the_job_goes_on(
 def test_a_disk_that_is_full_ends_the_job_and_keeps_what_was_done(
     records: list[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, written = bulk.write_npy, []
+    real, written = bulk_outputs.write_npy, []
 
     def write_npy(path: Path, array: np.ndarray) -> None:
         if len(written) == 2:
@@ -272,10 +272,10 @@ def test_a_disk_that_is_full_ends_the_job_and_keeps_what_was_done(
         written.append(path)
         real(path, array)
 
-    monkeypatch.setattr(bulk, "write_npy", write_npy)
+    monkeypatch.setattr(bulk_outputs, "write_npy", write_npy)
     with pytest.raises(ResourceError):
         job(Whiteness(), records, tmp_path / "out")
-    monkeypatch.setattr(bulk, "write_npy", real)
+    monkeypatch.setattr(bulk_outputs, "write_npy", real)
     assert job(Whiteness(), records, tmp_path / "out").skipped == 2
 
 

@@ -180,3 +180,34 @@ def test_a_table_with_a_cell_too_few_is_refused():
 
 def test_a_pngs_size_is_read_from_its_header():
     assert png_size(png(300, 7)) == (300, 7)
+
+
+def test_two_images_to_compare_are_marked_and_stand_side_by_side_without_script(tmp_path):
+    images = {"original": png(), "pseudo-healthy": png(), "map": png()}
+    case = CaseView(caption="c", score=1, label=None, images=images, compare=("original", "pseudo-healthy"))
+    page, _ = page_of(tmp_path, ReportContent(title="t", cases=[case]))
+    assert [figure.get("data-compare") for figure in page.all("figure")] == ["0", "1", None]
+    assert len(page.all("img")) == 3
+
+
+def test_an_image_to_compare_that_is_not_there_is_refused():
+    with pytest.raises(InputError, match="has no image 'twin' to compare"):
+        CaseView(caption="c", score=1, label=None, images={"original": png()}, compare=("original", "twin"))
+
+
+def test_facts_of_a_case_stand_beside_its_score(tmp_path):
+    case = CaseView(caption="c", score=1, label="healthy", images={}, facts=[("Dice", "0.83"), (ATTACK, ATTACK)])
+    page, source = page_of(tmp_path, ReportContent(title="t", cases=[case]))
+    assert "Dice 0.83" in str(page.all("p", **{"class": "tags"})[0]["text"])
+    assert ATTACK not in source
+
+
+def test_a_long_table_is_folded_and_can_be_sorted_and_the_legend_stands_above_the_cases(tmp_path):
+    table = Table(title="All", columns=["a"], rows=[["1"]], folded=True, sortable=True)
+    case = CaseView(caption="c", score=1, label=None, images={})
+    section = Section(title="s", cases=[case], cases_title="By score", legend=("scale", png(40, 8)), details=[table])
+    page, source = page_of(tmp_path, ReportContent(title="t", sections=[section]))
+    assert page.all("details")[0]["class"] == "fold"
+    assert page.all("table")[0]["class"] == "sortable"
+    assert page.all("h3")[0]["text"] == "By score 1"
+    assert source.index('class="legend"') < source.index('class="cases"') < source.index("<details")

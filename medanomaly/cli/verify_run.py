@@ -1,0 +1,42 @@
+"""medanomaly verify-run: does a run folder hold what its run.json says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medanomaly.cli.evaluate import resolve_checkpoint
+from medanomaly.cli.methods import ALL_METHODS
+from medanomaly.cli.parsing import run_function
+from medanomaly.errors import EXIT_OK, InputError
+from medanomaly.evaluation.verify_run import verify_run as findings_of
+from medanomaly.methods.diffusion_model import DiffusionModelConfig
+from medanomaly.methods.experiment import ExperimentOf, ModelConfig
+
+KINDS: dict[str, type[ModelConfig]] = {**ALL_METHODS, DiffusionModelConfig.kind: DiffusionModelConfig}
+"""Everything that a config.json may describe."""
+
+
+def verify_run(folder: Path, checkpoint: Path | None = None) -> int:
+    """Check a run folder against docs/run_folder.md: one line a finding; exit code 0 without any, 4 with some.
+
+    Args:
+        folder: of `medanomaly train`, `localize` or `evaluate`
+        checkpoint: model.safetensors, its folder, or the name of shipped weights: compare it with the hash of the run
+    """
+    weights = None if checkpoint is None else resolve_checkpoint(checkpoint)
+    if weights is not None and weights.is_dir():
+        weights = weights / "model.safetensors"
+    if weights is not None and not weights.is_file():
+        raise InputError("no such checkpoint", code="E_MISSING", path=weights, fix="name a model.safetensors or its folder")
+    found = findings_of(folder, lambda content: ExperimentOf.from_dict(content, KINDS), weights=weights)
+    for finding in found:
+        print(finding)
+    if not found:
+        print("ok")
+    return InputError.exit_code if found else EXIT_OK
+
+
+def main(arguments: Sequence[str]) -> int:
+    """``medanomaly verify-run FOLDER``."""
+    return run_function(verify_run, "medanomaly verify-run", "FOLDER [options]", arguments)
