@@ -96,13 +96,17 @@ def test_where_noise_hides_the_motion_none_is_claimed() -> None:
 
 
 def test_a_motion_too_short_to_tell_from_softness_is_not_claimed() -> None:
-    estimate = estimate_motion(observed(film(), linear_motion(2, 45)), max_length_px=14)
+    estimate = estimate_motion(moved(2.5, 45.0), max_length_px=8)
+    assert estimate.log_likelihood_ratio > MOTION_LOG_RATIO
     assert not estimate.is_motion
+    assert "softness" in estimate.reason
 
 
 def test_a_motion_longer_than_those_looked_for_is_not_claimed_at_the_end_of_the_search() -> None:
-    estimate = estimate_motion(moved(12.0, 178.0, 2), max_length_px=8)
+    estimate = estimate_motion(moved(9.0, 178.0, 2), max_length_px=8)
+    assert estimate.log_likelihood_ratio > MOTION_LOG_RATIO
     assert not estimate.is_motion
+    assert "8 px looked for" in estimate.reason
 
 
 def test_turning_the_picture_turns_the_motion() -> None:

@@ -167,7 +167,8 @@ def test_the_report_shows_colour_in_colour_and_says_what_it_shows(job: Job) -> N
         np.asarray(Image.open(io.BytesIO(base64.b64decode(text)))) for text in re.findall(r"data:image/png;base64,([^\"]+)", page)
     ]
     originals = [image for image in shown if image.shape[:2] == (ROWS, COLUMNS)]
-    assert len(originals) == 4 * 6
+    # Original, twin and map of four cases and of the two worst; heatmaps and outlines are drawn larger.
+    assert len(originals) == (4 + 2) * 3
     first = originals[0]
     if job.channels == 3:
         assert first.shape == (ROWS, COLUMNS, 3)
