@@ -21,7 +21,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USE_PEP517=1 PIP_CONSTRAINT=build-con
 	PIP_BUILD_CONSTRAINT=build-constraints.txt $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint types unit slow clean benchmark-phantom64 benchmark-lgg64 benchmark-cxr64 weights-phantom64-cfg weights-cxr64-cfg weights-lgg64-cfg
+.PHONY: help env demo test lint types unit slow clean benchmark-phantom64 benchmark-lgg64 benchmark-cxr64 weights-phantom64-cfg weights-cxr64-cfg weights-cxr64-prior weights-lgg64-cfg
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -66,6 +66,14 @@ weights-cxr64-cfg: $(INSTALLED) ## retrain and measure the shipped chest X-ray w
 		--title "Chest X-rays, pneumonia, 64 x 64"
 	$(BIN)/medanomaly export runs/cxr64-cfg medanomaly/weights/cxr64-cfg --overwrite true --evaluation runs/eval-cxr \
 		--command "make weights-cxr64-cfg INDEX=path/index.csv" \
+		--data-note "Paediatric chest X-rays, normal and pneumonia (Kermany et al., Cell 172:1122, 2018; Mendeley Data rscbjbr9sj; CC BY 4.0)."
+
+# The manifest is that of weights-cxr64-cfg.
+weights-cxr64-prior: $(INSTALLED) ## retrain and measure the shipped deblurring prior; needs runs/cxr.csv
+	$(BIN)/medanomaly train gray64-prior --data runs/cxr.csv --allow-outside true --out runs/cxr64-prior \
+		--licence "weights Apache-2.0; trained on chest X-rays of Kermany et al. 2018, CC BY 4.0"
+	$(BIN)/python -m benchmarks.deblur runs/cxr64-prior runs/cxr.csv runs/deblur-cxr64 --num_images 32 --num_wrong 12 --steps 20 100 --allow_outside
+	$(BIN)/medanomaly export runs/cxr64-prior medanomaly/weights/cxr64-prior --overwrite true --command "make weights-cxr64-prior" \
 		--data-note "Paediatric chest X-rays, normal and pneumonia (Kermany et al., Cell 172:1122, 2018; Mendeley Data rscbjbr9sj; CC BY 4.0)."
 
 # Besides: mask (blank = looked at, no tumour), p995 (value that becomes white) and use (1 = take the row).

@@ -20,6 +20,7 @@ from deblur.page import write_page
 from deblur.policy import Policy
 from deblur.restore import CLASSICAL, START_LEVEL, ZETA, load_restorer
 from medanomaly.cli.device import choose_device
+from medanomaly.cli.evaluate import resolve_checkpoint
 from medanomaly.cli.localize import records_of
 from medanomaly.cli.output import make_folder
 from medanomaly.cli.parsing import run_function
@@ -59,7 +60,7 @@ def deblur(
     true), kernels/, manifest.csv of the new images, deblur.csv with kernel, verdict and numbers of each, report.html and report.jsonl.
 
     Args:
-        solver: tv, wiener, rl (no weights needed), or a prior for DiffPIR: model.safetensors or its folder
+        solver: tv, wiener, rl (no weights needed), or a prior for DiffPIR: model.safetensors, its folder, or shipped (cxr64-prior)
         source: an image (DICOM, PNG, JPEG, TIFF, NIfTI slice, npy), a folder of them, or a manifest CSV
         out: output folder
         kernel: required: estimated, linear 10@30 (px@degrees), linear 1.8mm@30, gaussian 2, given FILE, identity; random 10 for tests
@@ -83,7 +84,7 @@ def deblur(
     spec = required_kernel(kernel)
     config = DiffPirConfig(num_steps=steps, num_samples=samples, t_start=start_level, zeta=zeta)
     where = choose_device(device)
-    restorer = load_restorer(solver, where, config=config, seed=seed)
+    restorer = load_restorer(named(solver), where, config=config, seed=seed)
     policy = Policy(gate=gate)
     content = {"rules": RULES, "solver": restorer.identity, "kernel": str(spec), "taps": taps_hash(spec), "seed": seed}
     content |= {"noise_level": noise_level, "policy": to_dict(policy), "to": to, "keep_patient": keep_patient}
@@ -178,6 +179,11 @@ def kernel_text(spec: KernelSpec) -> str:
 def taps_hash(spec: KernelSpec) -> str | None:
     """SHA-256 of a given kernel's file."""
     return None if spec.path is None else sha256_of(spec.path)
+
+
+def named(solver: str) -> str:
+    """The solver, or where its prior lies: shipped weights may be named."""
+    return solver if solver in CLASSICAL else str(resolve_checkpoint(Path(solver)))
 
 
 def main(arguments: Sequence[str]) -> int:

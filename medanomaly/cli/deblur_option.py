@@ -39,10 +39,11 @@ def deblur_of(
     from deblur.before_method import GatedDeblur
     from deblur.diffpir import DiffPirConfig
     from deblur.restore import START_LEVEL, ZETA, load_restorer
-    from medanomaly.cli.deblur import required_kernel, taps_hash
+    from medanomaly.cli.deblur import named, required_kernel, taps_hash
 
     spec = required_kernel(kernel, option="--deblur-kernel")
-    restorer = load_restorer(solver, device, config=DiffPirConfig(num_steps=steps, t_start=START_LEVEL, zeta=ZETA), seed=0)
+    config = DiffPirConfig(num_steps=steps, t_start=START_LEVEL, zeta=ZETA)
+    restorer = load_restorer(named(solver), device, config=config, seed=0)
     size, channels = experiment.preprocess.image_size, experiment.preprocess.channels
     made = GatedDeblur(restorer, spec, image_size=size, channels=channels, noise_level=noise_level)
     text = f"given {spec.path.name}" if spec.path is not None else str(spec)

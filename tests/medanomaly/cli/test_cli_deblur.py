@@ -189,3 +189,9 @@ def test_localize_deblurs_first_and_writes_it_down(tmp_path: Path, capsys: pytes
     assert said["identity"] != plain["identity"]
     assert main([str(word) for word in words[:-2]]) == 2
     assert "--deblur-kernel is required" in capsys.readouterr().err
+
+
+def test_the_shipped_prior_goes_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_png(tmp_path / "film.png", smooth(0))
+    assert deblur("cxr64-prior", source, tmp_path / "out", *KERNEL, "--steps", "1") == 0
+    assert "1 deblurred by DiffPIR with gray64-prior, 1 steps" in capsys.readouterr().out
