@@ -111,7 +111,7 @@ Made by:
 
 ## Thresholds
 
-{points or "none"}
+{points or "none"}{calibrated(provenance)}
 
 ## Results
 
@@ -161,6 +161,17 @@ def hashes(provenance: dict[str, Any]) -> str:
             "them. Who can list all possible ids can try them against it."
         )
     return "The header of the file holds the hashes of the images it has seen; `medanomaly evaluate` refuses to test on them."
+
+
+def calibrated(provenance: dict[str, Any]) -> str:
+    """Where map settings and thresholds come from where `medanomaly calibrate` made them after the training; "" where it did not."""
+    later = provenance.get("calibrated")
+    if later is None:
+        return ""
+    return (
+        f"\n\nMap, sampler and thresholds were set after training (`medanomaly calibrate`), on {later['num_val_images']} validation images of\n"
+        f"{later['num_val_patients']} patients of the manifest with SHA-256 `{later['manifest_sha256']}`."
+    )
 
 
 def limits(method: dict[str, Any], image_size: int) -> str:

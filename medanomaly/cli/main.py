@@ -19,6 +19,7 @@ COMMANDS = {
     "train": "train a preset on a manifest",
     "localize": "heatmaps, masks and pseudo-healthy images of a file, a folder or a manifest",
     "choose": "noise level, guidance scale and checkpoint from val labels, without masks",
+    "calibrate": "trained weights with other map or sampler settings; thresholds chosen anew on val labels",
     "evaluate": "numbers with intervals on a manifest's test split, beside the floors",
     "benchmark": "several methods, data sets and seeds under one protocol, in one table",
     "report": "one HTML page from folders of evaluate, localize or train",
