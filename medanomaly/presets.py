@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.diffusion.unet import NetworkConfig
-from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.diffusion_model import DiffusionModelConfig
 from medanomaly.methods.experiment import Experiment, ExperimentOf, ModelExperiment
 from medanomaly.scoring.finish import MapConfig
@@ -34,6 +35,18 @@ SEED_NETWORK = NetworkConfig(
     dropout=0.1,
 )
 """The seed's network at 256 x 256: base 128, multipliers 1 1 2 2 4 4, attention at 16; 114 M parameters."""
+
+MNIST_NETWORK = NetworkConfig(channels=(32, 64, 96), attention=(False, False, True))
+"""1.8 M parameters, for 32 x 32 on a CPU: attention at 8."""
+
+PATCH_NETWORK = NetworkConfig(
+    channels=(64, 128, 256, 256),
+    attention=(False, False, True, True),
+    num_res_blocks=2,
+    head_channels=64,
+    norm_groups=32,
+)
+"""27 M parameters, for colour patches of 32 to 96 px."""
 
 
 def phantom64_method() -> CfgDiffusionConfig:
@@ -152,6 +165,62 @@ def cxr256_prior() -> ModelExperiment:
     return prior("cxr256-prior", cxr256_cfg(), SEED_NETWORK)
 
 
+def generator(
+    name: str,
+    network: NetworkConfig,
+    preprocess: PreprocessConfig,
+    training: TrainingConfig,
+    classes: tuple[str, ...] = (),
+) -> ModelExperiment:
+    """A model to draw images from, of all images of a set or by class."""
+    method = DiffusionModelConfig(network=network, classes=classes)
+    return ExperimentOf(name=name, method=method, preprocess=preprocess, training=training)
+
+
+DIGIT_TRAINING = TrainingConfig(num_steps=5000, batch_size=32, learning_rate=5e-4, precision="bf16", flip=False)
+"""Three quarters of an hour on one core; digits are not mirrored."""
+
+PATCH_TRAINING = TrainingConfig(
+    num_steps=100_000, batch_size=64, learning_rate=2e-4, ema_decay=0.9999, precision="bf16", num_workers=4, save_every=1000
+)
+"""For a GPU. A patch of tissue has no left and right."""
+
+
+def mnist_ddpm() -> ModelExperiment:
+    """MNIST at 32 x 32 without classes (28 px are resized); its labels are not used. To be guided by mnist-classifier: for a CPU."""
+    return generator("mnist-ddpm", MNIST_NETWORK, PreprocessConfig(image_size=32), DIGIT_TRAINING)
+
+
+def mnist_cfg() -> ModelExperiment:
+    """MNIST at 32 x 32 by digit: the classes are the labels 0 to 9 that `medanomaly data mnist` and `digits` write: for a CPU."""
+    return generator("mnist-cfg", MNIST_NETWORK, PreprocessConfig(image_size=32), DIGIT_TRAINING, tuple("0123456789"))
+
+
+def aptos192_ddpm() -> ModelExperiment:
+    """APTOS retinas at 192 x 192 in colour, without classes; mirroring makes a right eye of a left one: for a GPU.
+
+    The network of gray128-cfg with three channels; its attention is at 24 and 12.
+    """
+    training = replace(PATCH_TRAINING, num_steps=50_000, batch_size=16, learning_rate=1e-4)
+    return generator("aptos192-ddpm", GRAY128_NETWORK, PreprocessConfig(image_size=192, channels=3), training)
+
+
+def pcam32_ddpm() -> ModelExperiment:
+    """PatchCamelyon at 32 x 32 in colour (96 px are resized), without classes: for a GPU."""
+    return generator("pcam32-ddpm", PATCH_NETWORK, PreprocessConfig(image_size=32, channels=3), PATCH_TRAINING)
+
+
+def pcam96_cfg() -> ModelExperiment:
+    """PatchCamelyon at its own 96 x 96 in colour, one model for patches with and without tumour: for a GPU."""
+    preprocess = PreprocessConfig(image_size=96, channels=3)
+    return generator("pcam96-cfg", PATCH_NETWORK, preprocess, PATCH_TRAINING, ("healthy", "diseased"))
+
+
+def chexpert256_ddpm() -> ModelExperiment:
+    """CheXpert at 256 x 256 without classes, the network and training of cxr256-cfg. To be guided by a classifier: for a GPU."""
+    return prior("chexpert256-ddpm", cxr256_cfg(), SEED_NETWORK)
+
+
 PRESETS: dict[str, Callable[[], Experiment]] = {
     "phantom64-cfg": phantom64_cfg,
     "gray64-cfg": gray64_cfg,
@@ -167,5 +236,11 @@ MODEL_PRESETS: dict[str, Callable[[], ModelExperiment]] = {
     "phantom64-prior": phantom64_prior,
     "gray128-prior": gray128_prior,
     "cxr256-prior": cxr256_prior,
+    "mnist-ddpm": mnist_ddpm,
+    "mnist-cfg": mnist_cfg,
+    "aptos192-ddpm": aptos192_ddpm,
+    "pcam32-ddpm": pcam32_ddpm,
+    "pcam96-cfg": pcam96_cfg,
+    "chexpert256-ddpm": chexpert256_ddpm,
 }
-"""Diffusion models that localize nothing: priors for deblurring."""
+"""Diffusion models that localize nothing: priors for deblurring, and generators of images."""

@@ -17,7 +17,8 @@ from medanomaly.datasets.public.brats_layout import MODALITIES
 from medanomaly.diffusion.schedule import ScheduleConfig
 from medanomaly.diffusion.unet import NetworkConfig
 from medanomaly.errors import ConfigError, InputError
-from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.experiment import Experiment, MethodConfig
 from medanomaly.presets import cxr256_cfg
 

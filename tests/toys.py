@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.diffusion.unet import Denoiser, NetworkConfig
-from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.experiment import MethodConfig
 from medanomaly.training.config import TrainingConfig
 from medanomaly.types import EpsFn, Geometry, Sample

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +28,13 @@ Values = npt.NDArray[np.float64]
 class Translator(Protocol):
     """A method at one noise level and guidance scale that shows its two halves apart."""
 
-    def encode(self, x: Tensor) -> Tensor:
-        """x (B, C, H, W) -> latent at the noise level; does not depend on the guidance scale."""
+    def encode(self, x: Tensor) -> Any:
+        """x (B, C, H, W) -> what the method makes of it at the noise level; does not depend on the guidance scale."""
 
-    def reconstruct(self, latent: Tensor) -> Tensor:
-        """The latent decoded without guidance, (B, C, H, W) in [-1, 1]."""
+    def reconstruct(self, latent: Any) -> Tensor:
+        """That decoded without guidance, (B, C, H, W) in [-1, 1]."""
 
-    def from_latent(self, x: Tensor, latent: Tensor) -> AnomalyResult:
+    def from_latent(self, x: Tensor, latent: Any) -> AnomalyResult:
         """What localize gives for x, whose latent this is."""
 
 

@@ -10,17 +10,19 @@ import torch
 from torch import Tensor
 
 from medanomaly.checkpoint import load_weights
+from medanomaly.diffusion.delta import EncodePath, delta_walk, encode_path
 from medanomaly.diffusion.guidance import classifier_free, dynamic_thresholding, within_levels
+from medanomaly.diffusion.held import held_guidance
 from medanomaly.diffusion.schedule import NoiseSchedule, ScheduleConfig
+from medanomaly.diffusion.spacing import spaced_levels
 from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition
-from medanomaly.diffusion.walk import ddim_walk
+from medanomaly.diffusion.walk import ddim_walk, implicit_walk
 from medanomaly.errors import ConfigError
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.checks import (
     check_classes,
     check_input,
     check_level,
-    check_noise_levels,
-    check_steps,
     refuse_other_classes,
     uncalibrated,
 )
@@ -31,49 +33,6 @@ from medanomaly.scoring.finish import MapConfig, calibration_of, finish, finishe
 from medanomaly.scoring.maps import difference_map
 from medanomaly.training.config import TrainingConfig
 from medanomaly.types import AnomalyMethod, AnomalyResult, EpsFn, WalkObserver
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerConfig:
-    """How an image is translated to healthy."""
-
-    noise_level: int = 500
-    """Level L to encode to, 1..T; higher erases larger lesions, and more anatomy (Wolleb et al. 2022, arXiv:2203.04306)."""
-    num_steps: int = 100
-    """DDIM steps each way; the round-trip error about halves when this doubles."""
-    guidance_scale: float = 3.0
-    """g in eps_null + g (eps_class - eps_null); a seed command's ``--guidance_scale w`` is g = w + 1."""
-    guidance_interval: tuple[int, int] | None = None
-    """(low, high) levels inside which g applies; conditional (g = 1) outside. None = everywhere."""
-    dynamic_threshold: float | None = None
-    """Quantile of |x_0| for dynamic thresholding of the guided half, e.g. 0.995; None = off."""
-    noise_levels: tuple[int, ...] | None = None
-    """Levels whose maps are averaged, ``noise_level`` among them, each with a walk of its own (``steps_to``); None = ``noise_level``."""
-
-    def __post_init__(self) -> None:
-        check_steps(self.noise_level, self.num_steps)
-        check_noise_levels(self.noise_levels, self.noise_level)
-        if not 0 <= self.guidance_scale <= 50:
-            raise ConfigError(f"sampler.guidance_scale must be in 0..50, got {self.guidance_scale}", code="E_CONFIG")
-        if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1]:
-            raise ConfigError(
-                f"sampler.guidance_interval must be 0 <= low <= high, got {self.guidance_interval}", code="E_CONFIG"
-            )
-        if self.dynamic_threshold is not None and not 0 < self.dynamic_threshold <= 1:
-            raise ConfigError(f"sampler.dynamic_threshold must be in (0, 1], got {self.dynamic_threshold}", code="E_CONFIG")
-
-    @property
-    def all_levels(self) -> tuple[int, ...]:
-        """Every level an image is encoded to, upwards."""
-        return tuple(sorted(self.noise_levels)) if self.noise_levels else (self.noise_level,)
-
-    def steps_to(self, level: int) -> int:
-        """DDIM steps each way between 0 and ``level``: round(num_steps level / noise_level), at least 1.
-
-        That is the width of the steps to ``noise_level``: with equal numbers of steps instead, maps of different levels would also
-        differ by the coarseness of their walks.
-        """
-        return max(round(self.num_steps * level / self.noise_level), 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +84,18 @@ class CfgDiffusionConfig:
         return CfgDiffusion(self, denoiser.eval(), calibration_of(weights, self.map, source))
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Images at a noise level."""
+
+    levels: Sequence[int]
+    """Of the walk up, the last the one reached."""
+    latent: Tensor
+    """(B, C, H, W) there."""
+    path: EncodePath | None = None
+    """The way there, where it is decoded as a difference from it."""
+
+
 class CfgDiffusion:
     """Pseudo-healthy translation by guided DDIM inversion."""
 
@@ -137,7 +108,8 @@ class CfgDiffusion:
 
     def grid(self, noise_level: int) -> list[int]:
         """Levels of the walk to ``noise_level``, 0 first."""
-        return self.schedule.grid(noise_level, self.config.sampler.steps_to(noise_level))
+        sampler = self.config.sampler
+        return spaced_levels(self.schedule, noise_level, sampler.steps_to(noise_level), sampler.spacing)
 
     def variant(
         self,
@@ -161,11 +133,14 @@ class CfgDiffusion:
         return CfgDiffusion(config, self.denoiser, calibration)
 
     def guided(self) -> EpsFn:
-        """Noise predictor of the decoding half."""
+        """Noise predictor of one walk of the decoding half; it may remember (``guidance_every``), so each walk has its own."""
         sampler = self.config.sampler
         target = condition(self.denoiser, self.config.target, self.schedule)
         null = condition(self.denoiser, None, self.schedule)
-        eps_fn = classifier_free(target, null, sampler.guidance_scale)
+        if sampler.guidance_every == 1:
+            eps_fn = classifier_free(target, null, sampler.guidance_scale)
+        else:
+            eps_fn = held_guidance(target, null, sampler.guidance_scale, self.schedule, sampler.guidance_every)
         if sampler.guidance_interval is not None:
             eps_fn = within_levels(eps_fn, target, sampler.guidance_interval)
         if sampler.dynamic_threshold is not None:
@@ -173,51 +148,62 @@ class CfgDiffusion:
         return eps_fn
 
     @torch.inference_mode()
-    def encode(self, x: Tensor, observer: WalkObserver | None = None) -> Tensor:
-        """(B, C, H, W) latent at the noise level, with the null class and no guidance."""
-        return ddim_walk(condition(self.denoiser, None, self.schedule), x, self.levels, self.schedule, observer)
+    def encode(self, x: Tensor, observer: WalkObserver | None = None) -> Encoded:
+        """(B, C, H, W) x at the noise level, with the null class and no guidance."""
+        return self.walk_up(x, self.levels, observer)
+
+    def walk_up(self, x: Tensor, levels: Sequence[int], observer: WalkObserver | None = None) -> Encoded:
+        """x at the last of ``levels``, from the first."""
+        null, sampler = condition(self.denoiser, None, self.schedule), self.config.sampler
+        if sampler.delta:
+            path = encode_path(null, x, levels, self.schedule, observer, order=sampler.order)
+            return Encoded(levels, path.images[-1], path)
+        if sampler.encode_iterations:
+            walked = implicit_walk(null, x, levels, self.schedule, observer, iterations=sampler.encode_iterations)
+        else:
+            walked = ddim_walk(null, x, levels, self.schedule, observer, order=sampler.order)
+        return Encoded(levels, walked)
 
     @torch.inference_mode()
-    def latents(self, x: Tensor, observer: WalkObserver | None = None) -> Iterator[tuple[list[int], Tensor]]:
-        """(walked levels, latent at the last of them) for each of the sampler's levels, upwards.
+    def latents(self, x: Tensor, observer: WalkObserver | None = None) -> Iterator[Encoded]:
+        """x at each of the sampler's levels, upwards.
 
-        A walk that begins like the one before goes on from its latent: with steps of one width the network is asked once for both.
+        A first-order walk that begins like the one before goes on from its end: with steps of one width the network is asked once for
+        both. Walks that look back, of second order or for a delta decode, begin anew.
         """
-        null = condition(self.denoiser, None, self.schedule)
-        walked, latent = [0], x
-        for noise_level in self.config.sampler.all_levels:
+        sampler = self.config.sampler
+        last = Encoded([0], x)
+        for noise_level in sampler.all_levels:
             levels = self.grid(noise_level)
-            if levels[: len(walked)] != walked:
-                walked, latent = [0], x
-            latent = ddim_walk(null, latent, levels[len(walked) - 1 :], self.schedule, observer)
-            walked = levels
-            yield levels, latent
+            if sampler.order != 1 or sampler.delta or levels[: len(last.levels)] != last.levels:
+                last = Encoded([0], x)
+            walked = self.walk_up(last.latent, levels[len(last.levels) - 1 :], observer)
+            last = Encoded(levels, walked.latent, walked.path)
+            yield last
 
     @torch.inference_mode()
-    def decode(
-        self, latent: Tensor, eps_fn: EpsFn, observer: WalkObserver | None = None, levels: Sequence[int] | None = None
-    ) -> Tensor:
-        """(B, C, H, W) image in [-1, 1] from a latent at the last of ``levels`` (default: the method's), clamped once at the end."""
-        walked = self.levels if levels is None else levels
-        return ddim_walk(eps_fn, latent, walked[::-1], self.schedule, observer).clamp(-1, 1)
+    def decode(self, encoded: Encoded, eps_fn: EpsFn, observer: WalkObserver | None = None) -> Tensor:
+        """(B, C, H, W) image in [-1, 1] from what :meth:`encode` gave, clamped once at the end."""
+        order = self.config.sampler.order
+        if encoded.path is not None:
+            return delta_walk(eps_fn, encoded.path, self.schedule, observer, order=order).clamp(-1, 1)
+        return ddim_walk(eps_fn, encoded.latent, encoded.levels[::-1], self.schedule, observer, order=order).clamp(-1, 1)
 
-    def reconstruct(self, latent: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1]: the latent decoded with the null class and no guidance."""
-        return self.decode(latent, condition(self.denoiser, None, self.schedule))
+    def reconstruct(self, encoded: Encoded) -> Tensor:
+        """(B, C, H, W) in [-1, 1]: decoded with the null class and no guidance."""
+        return self.decode(encoded, condition(self.denoiser, None, self.schedule))
 
     def round_trip(self, x: Tensor) -> Tensor:
         """(B, C, H, W) what encode and decode with the null class make of x: the noise floor under every map."""
         return self.reconstruct(self.encode(x))
 
     @torch.inference_mode()
-    def translate(
-        self, x: Tensor, latent: Tensor, observer: WalkObserver | None = None, levels: Sequence[int] | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """(raw map (B, 1, H, W), pseudo-healthy (B, C, H, W)) of x from its latent at the last of ``levels``."""
-        pseudo_healthy = self.decode(latent, self.guided(), observer, levels)
+    def translate(self, x: Tensor, encoded: Encoded, observer: WalkObserver | None = None) -> tuple[Tensor, Tensor]:
+        """(raw map (B, 1, H, W), pseudo-healthy (B, C, H, W)) of x, which was encoded to this."""
+        pseudo_healthy = self.decode(encoded, self.guided(), observer)
         raw_map = difference_map(x, pseudo_healthy, self.config.map.change)
         if self.config.map.subtract_round_trip:
-            unguided = self.decode(latent, condition(self.denoiser, None, self.schedule), levels=levels)
+            unguided = self.reconstruct(encoded)
             raw_map = (raw_map - difference_map(x, unguided, self.config.map.change)).clamp(min=0)
         return raw_map, pseudo_healthy
 
@@ -228,8 +214,8 @@ class CfgDiffusion:
         map_std = finished_deviation(raw_maps, settings, calibration)
         return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy, map_std=map_std)
 
-    def from_latent(self, x: Tensor, latent: Tensor) -> AnomalyResult:
-        """What localize gives for x at ``sampler.noise_level`` alone, from the latent that :meth:`encode` gave of it."""
+    def from_latent(self, x: Tensor, latent: Encoded) -> AnomalyResult:
+        """What localize gives for x at ``sampler.noise_level`` alone, from what :meth:`encode` gave of it."""
         raw_map, pseudo_healthy = self.translate(x, latent)
         return self.finished([raw_map], pseudo_healthy)
 
@@ -238,10 +224,10 @@ class CfgDiffusion:
         """Map, score and pseudo-healthy twin of x (B, C, H, W) in [-1, 1]; the twin is that of ``sampler.noise_level``."""
         check_input(x, self.denoiser.image_channels, self.config.size_multiple)
         raw_maps, twin = [], x
-        for levels, latent in self.latents(x, observer):
-            raw_map, pseudo_healthy = self.translate(x, latent, observer, levels)
+        for encoded in self.latents(x, observer):
+            raw_map, pseudo_healthy = self.translate(x, encoded, observer)
             raw_maps.append(raw_map)
-            twin = pseudo_healthy if levels[-1] == self.config.sampler.noise_level else twin
+            twin = pseudo_healthy if encoded.levels[-1] == self.config.sampler.noise_level else twin
         return self.finished(raw_maps, twin)
 
 

@@ -20,7 +20,8 @@ from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.calibrate import healthy_calibration
 from medanomaly.evaluation.measure import MeasureConfig
 from medanomaly.evaluation.study import MethodStudy, study
-from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.experiment import Experiment
 from medanomaly.scoring.finish import MapConfig
 from medanomaly.training.config import TrainingConfig

@@ -18,12 +18,12 @@ from baselines.autoencoder import AutoencoderConfig
 from baselines.classifier_ddim import ClassifierDdimConfig, GradientSamplerConfig
 from baselines.fixed_point_gan import FixedPointGanConfig
 from baselines.noise_start import NoiseStartConfig, NoiseStartSamplerConfig
-from baselines.noisy_classifier import ClassifierConfig
 from medanomaly.checkpoint import save_checkpoint
+from medanomaly.classifiers.network import ClassifierConfig
 from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.errors import ConfigError
-from medanomaly.methods.cfg_diffusion import SamplerConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.experiment import Experiment, MethodConfig, load_trained
 from medanomaly.rng import generator
 from medanomaly.scoring.finish import MapConfig

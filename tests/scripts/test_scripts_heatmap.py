@@ -20,7 +20,7 @@ from toys import SIDE, tiny_config, tiny_method
 
 from medanomaly.checkpoint import save_checkpoint
 from medanomaly.datasets.transforms import PreprocessConfig
-from medanomaly.methods.cfg_diffusion import SamplerConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.experiment import Experiment
 from medanomaly.scoring.operating_point import OperatingPoint
 from medanomaly.training.config import TrainingConfig

@@ -16,7 +16,7 @@ from toys import SIDE, images, tiny_config, tiny_method
 from medanomaly.checkpoint import save_checkpoint
 from medanomaly.cli.main import main
 from medanomaly.datasets.transforms import PreprocessConfig
-from medanomaly.methods.cfg_diffusion import SamplerConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.experiment import Experiment
 from medanomaly.scoring.operating_point import OperatingPoint
 from medanomaly.training.config import TrainingConfig
@@ -113,7 +113,7 @@ def reasons(out: Path) -> dict[str, str]:
 
 def written(out: Path) -> dict[str, int]:
     """Result files below a folder with their times of change in ns."""
-    folders = ("maps", "masks", "overlays", "figures", "pseudo_healthy")
+    folders = ("maps", "images", "masks", "overlays", "figures", "pseudo_healthy")
     return {str(path.relative_to(out)): path.stat().st_mtime_ns for name in folders for path in (out / name).glob("*")}
 
 

@@ -20,7 +20,7 @@ from medanomaly.cli.main import main
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.evaluation.calibrate import healthy_calibration
 from medanomaly.evaluation.choose import Setting
-from medanomaly.methods.cfg_diffusion import SamplerConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.experiment import Experiment, MethodConfig
 from medanomaly.scoring.finish import MapConfig, calibration_tensors
 from medanomaly.training.config import TrainingConfig

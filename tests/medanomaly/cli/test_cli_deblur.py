@@ -18,7 +18,8 @@ from medanomaly.checkpoint import save_checkpoint
 from medanomaly.cli.main import main
 from medanomaly.datasets.manifest import read_manifest
 from medanomaly.datasets.transforms import PreprocessConfig
-from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.diffusion_model import DiffusionModelConfig
 from medanomaly.methods.experiment import ExperimentOf
 from medanomaly.training.config import TrainingConfig

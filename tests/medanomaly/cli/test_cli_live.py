@@ -27,7 +27,7 @@ from toys import images, tiny_config, tiny_method
 
 from medanomaly.cli.live import with_address
 from medanomaly.cli.main import main
-from medanomaly.methods.cfg_diffusion import SamplerConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.scoring.maps import difference_map
 from medanomaly.views.live import open_view
 from medanomaly.views.live_walk import MapScale, Watched

@@ -7,7 +7,7 @@ from toys import images, random_weights, tiny_config, tiny_method
 from baselines import FLOORS
 from baselines.autoencoder import AutoencoderConfig
 from medanomaly.evaluation.cost import cost
-from medanomaly.methods.cfg_diffusion import SamplerConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.scoring.finish import MapConfig
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from toys import images, tiny_config, tiny_method
 
 from medanomaly.evaluation.training_samples import SAMPLE_STEPS, quick, sample_grids
-from medanomaly.methods.cfg_diffusion import SamplerConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.types import AnomalyResult, WalkObserver
 
 

@@ -8,7 +8,8 @@ from toys import SIDE, TINY, gaussian_denoiser, images, net_of, samples, tiny_co
 from medanomaly.datasets.dataset import to_batch
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import CheckpointError, ConfigError
-from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.scoring.finish import MapConfig
 from medanomaly.scoring.image_score import image_score
 from medanomaly.scoring.maps import difference_map, median, smooth

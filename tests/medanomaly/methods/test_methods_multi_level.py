@@ -13,7 +13,8 @@ from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import ConfigError
 from medanomaly.evaluation.calibrate import healthy_calibration
-from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.experiment import Experiment
 from medanomaly.scoring.finish import MapConfig
 from medanomaly.training.config import TrainingConfig
@@ -77,8 +78,8 @@ def asked_on_the_way_up(sampler: SamplerConfig) -> list[int]:
     """Levels at which the null class was asked alone, that is by an encoding walk; the walk down asks at the level it leaves."""
     method = exact_method(sampler)
     levels: list[int] = []
-    for walked, _ in method.latents(X):
-        levels.append(-walked[-1])
+    for encoded in method.latents(X):
+        levels.append(-encoded.levels[-1])
         net = net_of(method.denoiser)
         levels[-1:-1] = net.asked
         net.asked.clear()

@@ -20,7 +20,7 @@ from torch import Tensor
 from toys import images, tiny_config, tiny_method
 
 from medanomaly.errors import ConfigError
-from medanomaly.methods.cfg_diffusion import SamplerConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.scoring.maps import difference_map
 from medanomaly.types import AnomalyResult, WalkObserver
 from medanomaly.views.live import LiveView, open_view
