@@ -20,9 +20,11 @@ from medanomaly.cli.device import choose_device
 from medanomaly.cli.evaluate import resolve_checkpoint
 from medanomaly.cli.kinds import WITHHELD, about_withheld, kinds_of
 from medanomaly.cli.live import live_view, with_address
+from medanomaly.cli.localize_names import about_names, num_with_uid, without_uids
 from medanomaly.cli.methods import ALL_METHODS
-from medanomaly.cli.output import make_folder
+from medanomaly.cli.output import make_folder, refuse_unwritable
 from medanomaly.cli.parsing import run_function
+from medanomaly.cli.precision_option import lowered
 from medanomaly.config import to_dict
 from medanomaly.datasets.folder import plain_folder
 from medanomaly.datasets.manifest import Record, read_manifest
@@ -33,6 +35,7 @@ from medanomaly.evaluation.run_record import begin_run, command_text, data_facts
 from medanomaly.files import sha256_of
 from medanomaly.io.options import ReadOptions
 from medanomaly.methods.experiment import Experiment, load_trained
+from medanomaly.methods.precision import Precision
 from medanomaly.scoring.maps import difference_map
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, OperatingPoint
 from medanomaly.training.log import environment
@@ -63,6 +66,7 @@ def localize(
     allow_outside: bool = False,
     to: str = "png",
     keep_patient: bool = False,
+    burned_in: str = "skip",
     finding: str = "auto",
     volume: bool | None = None,
     deblur: str | None = None,
@@ -71,12 +75,14 @@ def localize(
     deblur_steps: int = 20,
     overwrite: bool = False,
     device: str = "auto",
+    precision: Precision = "fp32",
     visdom: str | None = None,
     quiet: bool = False,
 ) -> int:
     """Write float maps, masks, pseudo-healthy images and overlays at native size, and report.jsonl; a rerun does what is missing.
 
-    DICOM outputs carry no patient identity unless --keep-patient true, and are made of DICOM sources only; NIfTI ones of NIfTI sources.
+    Outputs carry no patient identity unless --keep-patient true; a DICOM UID in an id is replaced by its hash, in names of files too.
+    DICOM outputs are made of DICOM sources only, NIfTI ones of NIfTI sources.
     A map made of several (noise levels, draws of the noise) comes with their deviation, pixel by pixel, below uncertainty/.
 
     Args:
@@ -95,8 +101,9 @@ def localize(
         frame: which frame of files that hold several
         nan_to: a value to put in place of NaN and infinity, in the file's units; without it such images are refused
         allow_outside: a manifest may name files outside of its own folder
-        to: what to write, by commas: png (npy maps and PNG pictures), nifti, and DICOM sc (overlay), seg (mask), pm (map)
-        keep_patient: DICOM outputs name patient and study of the source and reference it, to land in its study
+        to: what to write, by commas: png (npy maps and PNG pictures), nifti, and DICOM sc (overlay), seg (mask), pm (map), pr (contour)
+        keep_patient: DICOM outputs name patient and study of the source and reference it, to land in its study; ids stay as they are
+        burned_in: pictures of DICOM sources that say that text is burned into their pixels: skip, or keep once somebody has looked
         finding: what a seg marks, by its coded name, e.g. 'pleural effusion'; auto = the model's one disease if coded, else lesion
         volume: NIfTI files of several slices become one map; by default where --to has nifti and there is no --frame
         deblur: a prior, or tv, wiener or rl: undo motion blur first, where there is some; see also `medanomaly deblur`
@@ -105,6 +112,7 @@ def localize(
         deblur_steps: of the prior, network evaluations an image
         overwrite: redo a folder made with other settings
         device: auto, cpu, cuda, ...
+        precision: of the network: fp32, bf16, fp16 or auto; 16 bits only where they leave the map of the first images alone
         visdom: show the walks and maps at this address, e.g. http://127.0.0.1:8097, where `medanomaly live` listens
         quiet: no progress bar
     """
@@ -120,6 +128,7 @@ def localize(
         raise ConfigError(f"frame must be 0 or more, got {frame}", code="E_CONFIG")
     if nan_to is not None and not math.isfinite(nan_to):
         raise ConfigError(f"nan_to must be a finite number, got {nan_to}", code="E_CONFIG")
+    refuse_unwritable(out)
     trained = load_trained(path, ALL_METHODS, where, sampler=changed)
     records = records_of(source, allow_outside)
     # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
@@ -129,6 +138,7 @@ def localize(
     wanted = kinds_of(
         to,
         keep_patient=keep_patient,
+        burned_in=burned_in,
         finding=finding,
         volume=volume,
         frame=frame,
@@ -138,18 +148,23 @@ def localize(
     sharpener, sharpening = deblur_of(
         deblur, deblur_kernel, noise_level=deblur_noise_level, steps=deblur_steps, experiment=trained.experiment, device=where
     )
+    channels = trained.experiment.preprocess.channels
+    options = ReadOptions(channels=channels, allow_color=allow_color, frame=frame, nan_to=nan_to)
+    computing = lowered(trained, precision, records, where, options)
     make_folder(out)
     path = path / "model.safetensors" if path.is_dir() else path
     # No frame and frame 0 read the same of a file that has one; colour that was refused before changes no image that was done.
     experiment = trained.experiment.to_dict()
     content = {"weights": sha256_of(path), "experiment": experiment, "threshold": value, "frame": frame or 0}
     content |= ({} if nan_to is None else {"nan_to": nan_to}) | wanted.identity() | sharpening
+    num_renamed = num_with_uid(records)
+    named = records if keep_patient or not num_renamed else without_uids(records)
+    content |= {"ids": "kept"} if keep_patient and num_renamed else {}
+    content |= {} if computing.precision == "fp32" else {"precision": computing.precision}
     # One level is what there was before there could be several: such a job goes on.
     sampler = experiment["method"].get("sampler", {})
     if sampler.get("noise_levels") is None:
         sampler.pop("noise_levels", None)
-    channels = trained.experiment.preprocess.channels
-    options = ReadOptions(channels=channels, allow_color=allow_color, frame=frame, nan_to=nan_to)
     settings = BulkSettings(
         threshold=value,
         unit=map_unit(trained.experiment.method.map.unit, channels),
@@ -159,15 +174,31 @@ def localize(
         overwrite=overwrite,
         **wanted.settings(),
     )
+
+    def begin() -> None:
+        begin_run(
+            out,
+            "localize",
+            command=command_text("localize", localize, typed),
+            config=trained.experiment.to_dict(),
+            data=data_facts(records, is_manifest=source.suffix.lower() == ".csv" and source.is_file()),
+            seed=sampler.get("seed"),
+            device=where,
+            environment=environment(),
+            started_unix_s=started,
+            weights_sha256=content["weights"],
+            settings=to_dict(settings) | {"frame": frame, "nan_to": nan_to, "precision": computing.precision} | sharpening,
+        )
+
     with (
         live_view(visdom) as view,
         stop_requested() as stop,
         tqdm(total=len(records), unit="image", desc="localizing", disable=quiet, file=sys.stderr) as bar,
     ):
-        method = trained.method if view is None else Watched(trained.method, view, scale_of(settings, trained.experiment))
+        method = computing.method if view is None else Watched(computing.method, view, scale_of(settings, trained.experiment))
         summary = localize_all(
             method if sharpener is None else sharpener.before(method),
-            records,
+            named,
             trained.experiment.preprocess,
             out,
             settings,
@@ -175,25 +206,15 @@ def localize(
             device=where,
             stop=stop,
             watch=lambda count: bar.update(count) and None,
+            begin=begin,
         )
-    begin_run(
-        out,
-        "localize",
-        command=command_text("localize", localize, typed),
-        config=trained.experiment.to_dict(),
-        data=data_facts(records, is_manifest=source.suffix.lower() == ".csv" and source.is_file()),
-        seed=sampler.get("seed"),
-        device=where,
-        environment=environment(),
-        started_unix_s=started,
-        weights_sha256=content["weights"],
-        settings=to_dict(settings) | {"frame": frame, "nan_to": nan_to} | sharpening,
-    )
     end_run(out)
     withheld = summary.reasons.pop(WITHHELD, 0)
     reasons = ", ".join(f"{code}: {count}" for code, count in sorted(summary.reasons.items()))
     print(f"{summary.ok} localized, {summary.skipped} already there, {summary.failed} failed{f' ({reasons})' if reasons else ''}")
-    print(about_withheld(withheld), end="")
+    print(about_withheld(withheld) + about_names(0 if keep_patient else num_renamed), end="")
+    if precision != "fp32":
+        print(f"precision {computing.why}")
     if sharpener is not None:
         print(f"deblurring with {sharpener.restorer.name}: {sharpener.said()}")
     print(f"{text}\nwrote {out} (report.jsonl says what happened to each image). Not for diagnosis.")
