@@ -23,6 +23,8 @@ COMMANDS = {
     "evaluate": "numbers with intervals on a manifest's test split, beside the floors",
     "benchmark": "several methods, data sets and seeds under one protocol, in one table",
     "report": "one HTML page from folders of evaluate, localize or train",
+    "generate": "images from a diffusion model: of no class, by class name, or guided by a classifier",
+    "evaluate-classifier": "a classifier's accuracy, F1 and AUROC by class and noise level, with intervals",
     "evaluate-samples": "generated images against real ones: FID, KID, precision, recall, diversity, copies",
     "likelihood": "bits/dim of a diffusion model on a manifest's test split, with the bound's terms",
     "animate": "a GIF of one image on its way up and down, with the map forming",

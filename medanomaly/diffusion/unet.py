@@ -9,6 +9,7 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
 from medanomaly.diffusion.loss import Prediction, eps_from_output
+from medanomaly.diffusion.reverse import ReverseFn
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import ConfigError
 from medanomaly.types import EpsFn
@@ -123,11 +124,18 @@ class Denoiser(nn.Module):
 
 def condition(denoiser: Denoiser, name: str | None, schedule: NoiseSchedule) -> EpsFn:
     """Noise predictor of a denoiser for one class by name; None is the null class."""
-    row = denoiser.index(name)
+    reverse_fn = condition_with_variance(denoiser, name, schedule)
+    return lambda x_t, t: reverse_fn(x_t, t)[0]
 
-    def eps_fn(x_t: Tensor, t: int) -> Tensor:
+
+def condition_with_variance(denoiser: Denoiser, name: str | None, schedule: NoiseSchedule) -> ReverseFn:
+    """The same with the variance channels, from one evaluation; they are None where the network has not learned any."""
+    row, channels = denoiser.index(name), denoiser.image_channels
+
+    def reverse_fn(x_t: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         levels = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)
-        output = denoiser(x_t, levels, torch.full_like(levels, row))[:, : denoiser.image_channels]
-        return eps_from_output(output, x_t, levels, schedule, denoiser.config.prediction)
+        output = denoiser(x_t, levels, torch.full_like(levels, row))
+        eps = eps_from_output(output[:, :channels], x_t, levels, schedule, denoiser.config.prediction)
+        return eps, output[:, channels:] if denoiser.config.learn_sigma else None
 
-    return eps_fn
+    return reverse_fn

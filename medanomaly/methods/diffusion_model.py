@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Protocol
 import torch
 
 from medanomaly.checkpoint import load_checkpoint, load_weights
+from medanomaly.diffusion.guidance import classifier_free_reverse
+from medanomaly.diffusion.reverse import ReverseFn
 from medanomaly.diffusion.schedule import NoiseSchedule, ScheduleConfig
-from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition
+from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition, condition_with_variance
 from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
 from medanomaly.methods.checks import refuse_other_classes
@@ -146,6 +148,24 @@ class LoadedModel:
         Raises:
             ConfigError: E_CLASS, a class it does not have, or None where training never dropped a label.
         """
+        self.refuse_unlearned(label)
+        return condition(self.denoiser, label, self.schedule)
+
+    def reverse_fn(self, label: str | None = None, guidance_scale: float = 1.0) -> ReverseFn:
+        """The same with the learned variance, if any, and with classifier-free guidance: 0 = the null class, 1 = the class alone.
+
+        Raises:
+            ConfigError: as :meth:`eps_fn`, of the class and where it is asked of the null class.
+        """
+        for asked in {label, None if guidance_scale != 1 else label}:
+            self.refuse_unlearned(asked)
+        null = condition_with_variance(self.denoiser, None, self.schedule)
+        if label is None:
+            return null
+        return classifier_free_reverse(condition_with_variance(self.denoiser, label, self.schedule), null, guidance_scale)
+
+    def refuse_unlearned(self, label: str | None) -> None:
+        """ConfigError E_CLASS for a class of a model without any, and for None where training never dropped a label."""
         if label is not None and not self.config.classes:
             raise ConfigError(
                 f"this model has no classes, so no {label!a}",
@@ -158,7 +178,6 @@ class LoadedModel:
                 code="E_CLASS",
                 fix=f"name one of {', '.join(self.config.classes)}",
             )
-        return condition(self.denoiser, label, self.schedule)
 
 
 def load_diffusion_model(path: Path, device: torch.device) -> LoadedModel:
