@@ -4,9 +4,10 @@
 
 writes maps and overlays of the shipped chest films. Of DICOM sources the default is sc, seg and pm: OUT/sc gets the overlay as
 Secondary Capture, OUT/seg the mask as Segmentation and OUT/pm the map as Parametric Map, without the patient's identity unless
-``--keep_patient true``; OUT/report.jsonl says what happened to each image. With ``--watch 5`` the folder is asked every 5 seconds: a
-file is taken when it has not changed between two looks, until SIGINT or SIGTERM (exit code 0). The same command again does what is
-missing. Not for diagnosis. The same as `medanomaly localize`, which has more options.
+``--keep_patient true``, which also allows ``pr``, the contour as Presentation State over the source. Pictures of films with text in
+their pixels are left out unless ``--burned_in keep``. OUT/report.jsonl says what happened to each image. With ``--watch 5`` the folder
+is asked every 5 seconds: a file is taken when it has not changed between two looks, until SIGINT or SIGTERM (exit code 0). The same
+command again does what is missing. Not for diagnosis. The same as `medanomaly localize`, which has more options.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ def heatmap(
     to: str = "sc,seg,pm",
     watch: float = 0.0,
     keep_patient: bool = False,
+    burned_in: str = "skip",
     threshold: float | None = None,
     allow_outside: bool = False,
     device: str = "auto",
@@ -42,7 +44,13 @@ def heatmap(
     from medanomaly.datasets.manifest import Record, write_manifest
     from medanomaly.errors import ConfigError, Preempted
 
-    options: dict[str, Any] = {"to": to, "keep_patient": keep_patient, "threshold": threshold, "device": device}
+    options: dict[str, Any] = {
+        "to": to,
+        "keep_patient": keep_patient,
+        "burned_in": burned_in,
+        "threshold": threshold,
+        "device": device,
+    }
     if watch <= 0:
         return localize(checkpoint, source, out, allow_outside=allow_outside, **options)
     if not source.is_dir() or out.resolve().is_relative_to(source.resolve()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import socket
@@ -39,13 +40,16 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def recording(status: int = 200) -> Iterator[Recorder]:
-    """A server that keeps what it is sent and answers with one status."""
+def recording(status: int = 200, *, dies_after: float = math.inf) -> Iterator[Recorder]:
+    """A server that keeps what it is sent and answers with one status, until it drops every connection after so many posts."""
     recorder = Recorder()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
+            if len(recorder.posts) >= dies_after:
+                self.close_connection = True
+                return
             recorder.posts.append((self.path, json.loads(body, parse_constant=refuse)))
             self.send_response(status)
             self.end_headers()

@@ -16,10 +16,13 @@ P0 = (
     *("A01", "A02", "A03", "A04", "A05", "A06", "A07", "A08", "A09", "A12", "A13", "A14", "A15", "A16", "A17", "A18", "A20"),
     *("A22", "A23", "A24", "A25", "A27", "A30", "A33"),
     *("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B09"),
+    *("F01", "F02", "F03", "F04", "F05", "F06", "F07", "F10", "F11"),
+    *("G01", "G02", "G04", "G05"),
+    *("H02", "H03", "H06", "H07"),
     *("J01", "J02", "J03", "J04", "J05", "J06", "J07", "J08", "J10", "J12", "J15", "J17"),
     *("K01", "K02", "K03", "K04", "K06", "K07", "K08", "K09", "K11", "K12", "K14", "K15"),
 )
-"""Cases of groups A, B, J and K that must hold before any release; K17 comes with `medanomaly deblur`."""
+"""Cases of groups A, B, F, G, H, J and K that must hold before any release; K17 comes with `medanomaly deblur`."""
 
 
 class Row(NamedTuple):

@@ -25,17 +25,20 @@ class Kinds:
 
     kinds: tuple[str, ...]
     keep_patient: bool
+    burned_in: bool
     finding: str
     volumes: bool
 
     def settings(self) -> dict[str, Any]:
         """Keyword arguments of the job's settings."""
-        return {"kinds": self.kinds, "keep_patient": self.keep_patient, "finding": self.finding, "volumes": self.volumes}
+        chosen = {"kinds": self.kinds, "keep_patient": self.keep_patient, "burned_in": self.burned_in}
+        return chosen | {"finding": self.finding, "volumes": self.volumes}
 
     def identity(self) -> dict[str, Any]:
         """What decides the outputs, for the job's hash: nothing where they are what they were before there was a choice."""
         content: dict[str, Any] = {} if self.kinds == (PLAIN,) else {"to": self.kinds}
         content |= {"keep_patient": True} if self.keep_patient and set(self.kinds) & set(DICOM_KINDS) else {}
+        content |= {"burned_in": True} if self.burned_in else {}
         return content | ({"finding": self.finding} if "seg" in self.kinds else {})
 
 
@@ -47,6 +50,7 @@ def kinds_of(
     volume: bool | None,
     frame: int | None,
     threshold: float | None,
+    burned_in: str = "skip",
     diseases: Sequence[str] = (),
 ) -> Kinds:
     """The options of ``localize`` about its outputs, checked before anything is computed.
@@ -58,6 +62,7 @@ def kinds_of(
         volume: whether NIfTI volumes are done whole; None = where ``to`` has nifti and no frame was chosen.
         frame: the frame that was chosen.
         threshold: of the job.
+        burned_in: "skip" or "keep", of pictures of sources that say that text is burned into their pixels.
         diseases: the model's class names but the healthy one.
 
     Raises:
@@ -70,6 +75,14 @@ def kinds_of(
             advice = f"did you mean {near[0]}?" if near else f"choose of {', '.join(KINDS)}"
             raise ConfigError(f"--to has an unknown kind {word!a}", code="E_CONFIG", fix=advice)
     kinds = tuple(kind for kind in KINDS if kind in words)
+    if burned_in not in ("skip", "keep"):
+        raise ConfigError(f"--burned-in must be skip or keep, got {burned_in!a}", code="E_CONFIG")
+    if "pr" in kinds and not keep_patient:
+        raise ConfigError(
+            "--to pr needs --keep-patient true: a presentation state names the UIDs of its image, or draws on nothing",
+            code="E_CONFIG",
+            fix="use --to seg for the mask without identity",
+        )
     unmarked = [kind for kind in kinds if kind in NEED_THRESHOLD]
     if unmarked and threshold is None:
         raise ConfigError(
@@ -85,12 +98,12 @@ def kinds_of(
         finding = known[0] if len(known) == 1 == len(diseases) else DEFAULT_FINDING
     if "seg" in kinds:
         finding_code(finding)
-    return Kinds(kinds=kinds, keep_patient=keep_patient, finding=finding, volumes=whole)
+    return Kinds(kinds=kinds, keep_patient=keep_patient, burned_in=burned_in == "keep", finding=finding, volumes=whole)
 
 
 def about_withheld(count: int) -> str:
-    """A line, with its end, about Secondary Captures that were refused; "" for none."""
+    """A line, with its end, about pictures that were refused; "" for none."""
     if not count:
         return ""
-    what = f"the Secondary Capture of {count} image{'s' if count > 1 else ''} was not written"
-    return f"{what}: text is burned into the pixels [{WITHHELD}]; --keep-patient true writes it, for use inside the hospital\n"
+    what = f"pictures of {count} image{'s' if count > 1 else ''} were not written"
+    return f"{what}: text is burned into the pixels [{WITHHELD}]; once somebody has looked, --burned-in keep writes them\n"

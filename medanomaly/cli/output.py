@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 from medanomaly.errors import ConfigError, ResourceError
@@ -19,6 +21,21 @@ def make_folder(folder: Path) -> None:
         raise ResourceError(
             f"cannot be made ({error.strerror})", code="E_OUTPUT", path=folder, fix="choose another output folder"
         ) from error
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Ask, before weights are read, whether the output folder could be made and written; nothing is made yet.
+
+    Raises:
+        ResourceError: E_OUTPUT, it lies below a file, or may not be written; E_DISK_FULL, there is no space left.
+    """
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    fault = "" if there.is_dir() else "is below a file" if there != folder else "is a file"
+    fault = fault or ("" if os.access(there, os.W_OK | os.X_OK) else "may not be written")
+    if fault:
+        raise ResourceError(fault, code="E_OUTPUT", path=folder, fix="choose another output folder")
+    if shutil.disk_usage(there).free == 0:
+        raise ResourceError("the disk is full", code="E_DISK_FULL", path=folder, fix="free space and run again")
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:

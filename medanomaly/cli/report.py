@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medanomaly.cli.localize import records_of
+from medanomaly.cli.localize_names import without_uid
 from medanomaly.cli.parsing import run_function
 from medanomaly.config import from_dict
 from medanomaly.datasets.manifest import Record
@@ -20,6 +21,7 @@ from medanomaly.evaluation.present_job import JobFolder, Original, job_section, 
 from medanomaly.evaluation.present_training import training_section
 from medanomaly.evaluation.settings_table import run_facts
 from medanomaly.files import sha256_of
+from medanomaly.io.dicom_burned_in import burned_in_of
 from medanomaly.io.options import ReadOptions
 from medanomaly.io.reader import read_image
 from medanomaly.training.log import RunLog, environment
@@ -53,7 +55,7 @@ def report(
     if max_cases < 1:
         raise ConfigError(f"max_cases must be at least 1, got {max_cases}", code="E_CONFIG")
     target = folders[0] / "report.html" if out is None else out
-    records = None if source is None else {record.id: record for record in records_of(source, allow_outside)}
+    records = None if source is None else by_id(records_of(source, allow_outside))
     build_report(folders, target, title=title, records=records, max_cases=max_cases, ids=ids)
     print(f"wrote {target} ({target.stat().st_size / 1e6:.1f} MB)")
     return 0
@@ -144,14 +146,23 @@ def lines_of(path: Path, method: str) -> list[ImageLine]:
         return []
 
 
+def by_id(records: Sequence[Record]) -> dict[str, Record]:
+    """Records by what a job may call them: their id, or the one without UIDs."""
+    return {without_uid(record.id): record for record in records} | {record.id: record for record in records}
+
+
 def reader(job: JobFolder, records: Mapping[str, Record] | None) -> Original:
-    """Images as the job showed them, from their source: only where its bytes are those that were localized."""
+    """Images as the job showed them, from their source: only where its bytes are those that were localized.
+
+    A film that says that text is burned into its pixels is shown where the job was allowed to show it.
+    """
     if records is None:
         return lambda _line: None
     if "preprocess" not in job.config:
         raise InputError("has no config.json", code="E_MISSING", path=job.path, fix="leave --source out")
     preprocess = from_dict(PreprocessConfig, job.config["preprocess"], "preprocess")
     settings = job.run.get("settings") or {}
+    allowed = bool(settings.get("burned_in") or settings.get("keep_patient"))
     options = ReadOptions(
         channels=preprocess.channels, allow_color=True, frame=settings.get("frame"), nan_to=settings.get("nan_to")
     )
@@ -160,6 +171,8 @@ def reader(job: JobFolder, records: Mapping[str, Record] | None) -> Original:
         record = records.get(line["id"])
         try:
             if record is None or sha256_of(record.image) != line["sha256_in"]:
+                return None
+            if not allowed and burned_in_of(record.image) == "YES":
                 return None
             raw = read_image(record.image, options)
             shown: FloatArray = scale_to_model(raw.pixels, intensity_windows(raw, preprocess, record.intensity_range)).numpy()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from medanomaly.io.options import ReadOptions
 from medanomaly.io.reader import read_image
 from medanomaly.types import AnomalyMethod, AnomalyResult, WalkObserver
 from medanomaly.views.shown import shown_channel
+
+TORN = re.compile(r"\..+\.tmp-\d+")
+"""Names of files that a killed process left half written."""
 
 
 @contextlib.contextmanager
@@ -56,6 +60,17 @@ def locked(folder: Path) -> Iterator[None]:
         stream.close()
 
 
+@contextlib.contextmanager
+def told_if_failed(out: Path) -> Iterator[None]:
+    """What ends a job is in status.json, if that can still be written; the error goes on."""
+    try:
+        yield
+    except Exception:
+        with contextlib.suppress(MedanomalyError, OSError):
+            write_json(out / "status.json", {"status": "failed"})
+        raise
+
+
 def localize_all(
     method: AnomalyMethod,
     records: Sequence[Record],
@@ -67,6 +82,7 @@ def localize_all(
     device: torch.device | str = "cpu",
     stop: Callable[[], bool] = lambda: False,
     watch: Callable[[int], None] = lambda _count: None,
+    begin: Callable[[], None] = lambda: None,
     observer: WalkObserver | None = None,
 ) -> Summary:
     """Maps, masks, pseudo-healthy images and overlays of all records, at native size, below ``out``.
@@ -85,6 +101,7 @@ def localize_all(
         device: where the method computes.
         stop: asked between batches; True ends the job early, to be continued by the same call.
         watch: told how many images were finished.
+        begin: called once the folder is known to be free and of these settings, before the first image: writes what the run is.
         observer: of each walk.
 
     Raises:
@@ -92,8 +109,14 @@ def localize_all(
         ResourceError: E_LOCKED, E_OUTPUT, E_DISK_FULL.
     """
     summary = Summary()
-    with locked(out):
+    with locked(out), contextlib.ExitStack() as stack:
         done = finished(out, settings.identity, overwrite=settings.overwrite)
+        # Nobody else writes here: what has such a name is of a process that was killed.
+        for torn in [path for path in out.rglob(".*") if TORN.fullmatch(path.name)]:
+            torn.unlink()
+        begin()
+        write_json(out / "status.json", {"status": "running"})
+        stack.enter_context(told_if_failed(out))
         job = Job(out=out, settings=settings, summary=summary, done=done)
         pending = [record for record in records if not is_done(record, done, out)]
         summary.skipped = len(records) - len(pending)

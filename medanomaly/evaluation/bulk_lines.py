@@ -34,11 +34,11 @@ class Job:
         gets, because it has changed since, are removed.
         """
         self.summary.ok += 1
-        for code in written.withheld:
+        for code in dict.fromkeys(written.withheld):
             self.summary.reasons[code] = self.summary.reasons.get(code, 0) + 1
         before = self.done.get(record.id, {"outputs": ()})["outputs"]
         remove_outputs(self.out, [name for name in before if name not in written.outputs])
-        line = {"status": "ok", "reason_code": "", "message": "; ".join((*notes, *written.notes)), "score": score}
+        line = {"status": "ok", "reason_code": "", "message": "; ".join(dict.fromkeys((*notes, *written.notes))), "score": score}
         facts = {"outputs": list(written.outputs), "sha256_in": sha256, "identity": self.settings.identity, "seconds": seconds}
         facts |= {"intensity_range": record.intensity_range} if record.intensity_range is not None else {}
         append_line(self.out, {"id": record.id, **line, **facts})

@@ -13,6 +13,7 @@ from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.transforms import to_native
 from medanomaly.errors import InputError
 from medanomaly.files import safe_name
+from medanomaly.io.dicom_burned_in import UNCHECKED, burned_in_of
 from medanomaly.io.faults import library_faults
 from medanomaly.io.formats import format_of
 from medanomaly.io.nifti_out import write_nifti
@@ -22,10 +23,11 @@ from medanomaly.views.overlay import map_overlay, overlay_figure
 from medanomaly.views.shown import picture, shown_channel
 
 PLAIN = "png"
-DICOM_KINDS = ("sc", "seg", "pm")
+DICOM_KINDS = ("sc", "seg", "pm", "pr")
 KINDS = (PLAIN, "nifti", *DICOM_KINDS)
-"""What ``--to`` can name: npy maps with PNG pictures, NIfTI maps and masks, and DICOM Secondary Capture, Segmentation, Parametric Map."""
-NEED_THRESHOLD = ("sc", "seg")
+"""What ``--to`` can name: npy maps with PNG pictures, NIfTI maps and masks, and DICOM Secondary Capture, Segmentation, Parametric Map,
+Presentation State."""
+NEED_THRESHOLD = ("sc", "seg", "pr")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class BulkSettings:
     """Of ``KINDS``; those of ``NEED_THRESHOLD`` want a threshold."""
     keep_patient: bool = False
     """DICOM outputs name the source's patient and study and reference it; else they carry no identity."""
+    burned_in: bool = False
+    """Pictures are made also of sources that say that text is burned into their pixels; always so with ``keep_patient``."""
     finding: str = "lesion"
     """What a Segmentation's segment marks, a name that :func:`medanomaly.io.dicom_codes.finding_code` knows."""
     volumes: bool = False
@@ -117,11 +121,19 @@ def skipped(kinds: list[str], why: str) -> Written:
 
 
 def write_plain(out: Path, loaded: Loaded, result: AnomalyResult, anomaly_map: FloatArray, settings: BulkSettings) -> Written:
-    """The map as npy; pseudo-healthy image, mask, overlay and figure as PNG; the deviation of several maps as npy."""
-    name = safe_name(loaded.record.id)
+    """The map as npy; image, pseudo-healthy image, mask, overlay and figure as PNG; the deviation of several maps as npy.
+
+    Of a source that says that text is burned into its pixels there are only map, deviation and mask, unless somebody allowed pictures:
+    image, overlay and figure show its pixels, and the pseudo-healthy image keeps what the walk did not take for an anomaly.
+    """
+    name, burned_in = safe_name(loaded.record.id), burned_in_of(loaded.record.image)
+    shown = settings.burned_in or settings.keep_patient or burned_in != "YES"
     outputs = [f"maps/{name}.npy"]
     write_npy(out / outputs[0], anomaly_map)
-    if result.pseudo_healthy is not None:
+    if shown:
+        outputs.append(f"images/{name}.png")
+        write_png(out / outputs[-1], picture(loaded.native))
+    if result.pseudo_healthy is not None and shown:
         twin = np.clip(to_native(result.pseudo_healthy[0], loaded.geometry), -1, 1)
         outputs.append(f"pseudo_healthy/{name}.png")
         write_png(out / outputs[-1], picture(twin))
@@ -133,15 +145,26 @@ def write_plain(out: Path, loaded: Loaded, result: AnomalyResult, anomaly_map: F
         outputs.append(f"uncertainty/{name}.npy")
         write_npy(out / outputs[-1], np.clip(to_native(result.map_std[0], loaded.geometry)[0], 0, None))
     if settings.threshold is not None:
-        outputs += [f"masks/{name}.png", f"overlays/{name}.png", f"figures/{name}.png"]
+        outputs.append(f"masks/{name}.png")
+        write_png(out / outputs[-1], anomaly_map > settings.threshold)
+    if settings.threshold is not None and shown:
+        outputs += [f"overlays/{name}.png", f"figures/{name}.png"]
         threshold, scale_max = settings.threshold, settings.scale_max
-        overlay = map_overlay(loaded.native, anomaly_map, threshold=threshold, scale_max=scale_max)
-        write_png(out / outputs[-3], anomaly_map > settings.threshold)
-        write_png(out / outputs[-2], overlay)
+        write_png(out / outputs[-2], map_overlay(loaded.native, anomaly_map, threshold=threshold, scale_max=scale_max))
         overlay_figure(
             out / outputs[-1], loaded.native, anomaly_map, threshold=threshold, scale_max=scale_max, unit=settings.unit
         )
-    return Written(outputs=tuple(outputs))
+    if not shown:
+        return Written(outputs=tuple(outputs), notes=(withheld_note("pictures"),), withheld=("E_BURNED_IN",))
+    unchecked = burned_in == "" and not settings.keep_patient
+    return Written(outputs=tuple(outputs), notes=(f"pictures: {UNCHECKED}",) if unchecked else ())
+
+
+def withheld_note(what: str) -> str:
+    """What was not written, for the report. Map and mask are: they hold no pixel of the source, though a map may trace its letters."""
+    return (
+        f"{what} withheld: text is burned into the pixels (BurnedInAnnotation YES) [E_BURNED_IN]; the map may trace its letters"
+    )
 
 
 def write_niftis(out: Path, record: Record, anomaly_map: FloatArray, settings: BulkSettings, frame: int | None = None) -> Written:
@@ -158,14 +181,16 @@ def write_niftis(out: Path, record: Record, anomaly_map: FloatArray, settings: B
 def write_dicoms(out: Path, loaded: Loaded, anomaly_map: FloatArray, settings: BulkSettings) -> Written:
     """The kinds of DICOM object that were asked for, all in one study.
 
-    A source whose header says that text is burned into its pixels gets no Secondary Capture unless the patient is kept: map and
+    A source whose header says that text is burned into its pixels gets no Secondary Capture unless somebody allowed it: map and
     mask hold no pixels of the source, the overlay does. Where the header does not say, the overlay is written and the report says so.
+    A Presentation State is made of gray sources only, and with the patient only: it is nothing without the UIDs of its image.
     """
     # Here, because the library takes seconds to import and most jobs write no DICOM.
     from medanomaly.io.dicom_codes import finding_code
     from medanomaly.io.dicom_identity import read_source
     from medanomaly.io.dicom_making import Making
     from medanomaly.io.dicom_out import Target, parametric_map, secondary_capture, segmentation, write_dicom
+    from medanomaly.io.dicom_presentation import presentation_state
 
     name, threshold = safe_name(loaded.record.id), settings.threshold
     source = read_source(loaded.record.image, loaded.frame, keep_patient=settings.keep_patient)
@@ -185,20 +210,24 @@ def write_dicoms(out: Path, loaded: Loaded, anomaly_map: FloatArray, settings: B
                 return parametric_map(anomaly_map, source, target, making)
             if kind == "seg":
                 return segmentation(anomaly_map > threshold, source, target, making)
+            if kind == "pr":
+                return presentation_state(anomaly_map > threshold, loaded.record.image, loaded.frame, source, target, making)
             overlay = map_overlay(loaded.native, anomaly_map, threshold=threshold, scale_max=settings.scale_max)
-            return secondary_capture(overlay, source, target, making)
+            return secondary_capture(overlay, source, target, making, show_text=settings.burned_in)
 
     made = Written(notes=() if source.spacing_mm else ("pixel spacing is unknown: DICOM outputs say 1 mm where one must stand",))
     for kind in [kind for kind in settings.kinds if kind == "pm" or (kind in DICOM_KINDS and threshold is not None)]:
         try:
             result = built(kind)
         except InputError as error:
-            if error.code != "E_BURNED_IN":
+            if error.code not in ("E_BURNED_IN", "E_COLOR"):
                 raise
-            made += Written(notes=(f"sc withheld: {error.message} [{error.code}]",), withheld=(error.code,))
+            burned_in = error.code == "E_BURNED_IN"
+            note = withheld_note(kind) if burned_in else f"{kind} skipped: {error.message} [{error.code}]"
+            made += Written(notes=(note,), withheld=(error.code,) if burned_in else ())
             continue
         write_dicom(out / kind / f"{name}.dcm", result)
         made += Written(outputs=(f"{kind}/{name}.dcm",))
         if kind == "sc" and not source.burned_in and not settings.keep_patient:
-            made += Written(notes=("sc: the source does not say whether text is burned into its pixels; look before sharing",))
+            made += Written(notes=(f"pictures: {UNCHECKED}",))
     return made

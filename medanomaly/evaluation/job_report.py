@@ -12,7 +12,7 @@ from typing import Any
 
 from medanomaly.datasets.manifest import Record
 from medanomaly.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, InputError, MedanomalyError
-from medanomaly.files import atomic_write, finite, sha256_of
+from medanomaly.files import finite, sha256_of
 
 EXIT_NOTHING_USABLE = InputError.exit_code
 LINE_KEYS = {"id", "status", "outputs", "sha256_in"}
@@ -74,8 +74,8 @@ def cut_torn_line(path: Path) -> None:
     """Drop what a kill left of a last line; the next line would be glued to it and both be lost."""
     content = path.read_bytes() if path.is_file() else b""
     if not content.endswith(b"\n") and content:
-        with atomic_write(path) as stream:
-            stream.write(content[: content.rfind(b"\n") + 1])
+        with open(path, "r+b") as stream:
+            stream.truncate(content.rfind(b"\n") + 1)
 
 
 def read_report(path: Path) -> list[dict[str, Any]]:
@@ -102,8 +102,8 @@ def is_done(record: Record, done: Mapping[str, Mapping[str, Any]], out: Path) ->
 
 
 def append_line(out: Path, line: Mapping[str, Any]) -> None:
-    """Add a line to report.jsonl."""
-    with open(out / "report.jsonl", "a", encoding="utf-8") as stream:
+    """Add a line to report.jsonl, which is made closed to other users of the machine: ids may identify."""
+    with open(out / "report.jsonl", "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o660)) as stream:
         stream.write(json.dumps(finite(dict(line)), allow_nan=False) + "\n")
 
 

@@ -74,7 +74,7 @@ def job_section(job: JobFolder, *, original: Original, max_cases: int, ids: bool
 
     Args:
         job: the folder.
-        original: gives the images, which the folder does not keep.
+        original: gives images that the folder does not keep.
         max_cases: images in pictures; the others are rows of a table.
         ids: name images as the manifest or folder does; otherwise an image is its line in report.jsonl.
     """
@@ -94,7 +94,7 @@ def job_section(job: JobFolder, *, original: Original, max_cases: int, ids: bool
     intro += f" All maps share one colour scale, 0 to {scale.scale_max:.3g} ({unit})."
     intro += channels_text(int((job.config.get("preprocess") or {}).get("channels", 1)))
     if any(view.compare is None for view in views):
-        intro += " Originals are not kept in the folder: name them with --source to compare them with the pseudo-healthy images."
+        intro += " Some originals are not in the folder: name them with --source to compare them with the pseudo-healthy images."
     scores = [score_of(line) for _, line in done]
     return Section(
         title=f"Localized: {job.path.resolve().name}",
@@ -147,6 +147,9 @@ def view_of(
     facts = (("note", str(line["message"])),) if line.get("message") else ()
     twin = picture_of(job.path, line, "pseudo_healthy/")
     pixels = original(line)
+    if pixels is None:
+        # What the job kept itself; jobs of before it did, and films with text in their pixels, have none.
+        pixels = picture_of(job.path, line, "images/")
     if pixels is not None and pixels.shape[-2:] == anomaly_map.shape:
         fits = twin is not None and twin.shape[-2:] == anomaly_map.shape
         case = Case(

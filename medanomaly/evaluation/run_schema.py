@@ -13,7 +13,7 @@ from typing import Any
 from medanomaly.datasets.findings import Finding
 
 FORMAT_VERSION = 1
-KINDS = ("train", "localize", "evaluate")
+KINDS = ("train", "localize", "evaluate", "deblur", "likelihood", "generate", "evaluate-samples", "evaluate-classifier")
 """Commands whose folders are runs."""
 STATUSES = ("running", "done", "preempted", "failed")
 """What status.json may say."""
@@ -49,7 +49,7 @@ def _sha256(value: Any) -> bool:
     return isinstance(value, str) and _HEX.fullmatch(value) is not None
 
 
-def _seconds(value: Any) -> bool:
+def _not_negative(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
 
 
@@ -77,22 +77,40 @@ COMMON = (
     Key("environment.machine", "the processor's architecture", _text),
     Key("environment.threads", "a whole number from 1 on", whole(1)),
     Key("environment.packages", "versions by package, torch, monai and numpy among them", _versions),
-    Key("started_unix_s", "seconds since 1970", _seconds),
-    Key("finished_unix_s", "seconds since 1970, or null until it ends", or_null(_seconds)),
-    Key("seconds", "from start to end, or null until it ends", or_null(_seconds)),
+    Key("started_unix_s", "seconds since 1970", _not_negative),
+    Key("finished_unix_s", "seconds since 1970, or null until it ends", or_null(_not_negative)),
+    Key("seconds", "from start to end, or null until it ends", or_null(_not_negative)),
 )
 """Of every kind."""
 
+_WEIGHTS = Key("weights_sha256", "the SHA-256 of the checkpoint", _sha256)
+_IDENTITY = Key("settings.identity", "the identity that lines of report.jsonl carry", _text)
 OF_KIND: Mapping[str, tuple[Key, ...]] = {
     "train": (Key("identity", "the SHA-256 of all that decides the weights", _sha256),),
     "localize": (
-        Key("weights_sha256", "the SHA-256 of the checkpoint", _sha256),
-        Key("settings.identity", "the identity that lines of report.jsonl carry", _text),
-        Key("settings.threshold", "the operating point in map units, or null", or_null(_seconds)),
-        Key("settings.scale_max", "top of the colour scale in map units", _seconds),
+        _WEIGHTS,
+        _IDENTITY,
+        Key("settings.threshold", "the operating point in map units, or null", or_null(_not_negative)),
+        Key("settings.scale_max", "top of the colour scale in map units", _not_negative),
         Key("settings.unit", "what the map's numbers are", _text),
     ),
-    "evaluate": (Key("weights_sha256", "the SHA-256 of the checkpoint", _sha256),),
+    "evaluate": (_WEIGHTS,),
+    "deblur": (
+        _IDENTITY,
+        Key("settings.solver", "the solver or prior by name", _text),
+        Key("settings.kernel", "the kernel in words", _text),
+        Key("settings.noise_level", "a standard deviation on the 0..255 scale", _not_negative),
+    ),
+    "likelihood": (_WEIGHTS,),
+    "generate": (
+        _WEIGHTS,
+        Key("classifier_sha256", "the SHA-256 of the classifier that guides, or null", or_null(_sha256)),
+        Key("settings.sampler", "the sampler by name", _text),
+        Key("settings.num_steps", "a whole number from 1 on", whole(1)),
+        Key("settings.num_images", "a whole number from 1 on", whole(1)),
+    ),
+    "evaluate-samples": (Key("features_sha256", "the SHA-256 of the features' weights, or null", or_null(_sha256)),),
+    "evaluate-classifier": (_WEIGHTS,),
 }
 """Besides, of one kind."""
 
@@ -123,6 +141,6 @@ def schema_findings(content: Mapping[str, Any]) -> list[Finding]:
 def _time_findings(content: Mapping[str, Any]) -> list[Finding]:
     """A run ends after it begins."""
     start, end = content.get("started_unix_s"), content.get("finished_unix_s")
-    if _seconds(start) and _seconds(end) and float(str(end)) < float(str(start)):
+    if _not_negative(start) and _not_negative(end) and float(str(end)) < float(str(start)):
         return [Finding(code="E_RUN_VALUE", message="run.json: finished_unix_s lies before started_unix_s")]
     return []

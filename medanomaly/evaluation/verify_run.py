@@ -15,11 +15,12 @@ from medanomaly.datasets.csv_rows import rows_of
 from medanomaly.datasets.findings import Finding
 from medanomaly.errors import InputError, MedanomalyError
 from medanomaly.evaluation.job_report import LINE_KEYS
-from medanomaly.evaluation.run_schema import STATUSES, config_sha256, schema_findings
+from medanomaly.evaluation.run_results import RESULTS, result_findings
+from medanomaly.evaluation.run_schema import KINDS, STATUSES, config_sha256, schema_findings
 from medanomaly.files import sha256_of
 
-ParseConfig = Callable[[Mapping[str, Any]], object]
-"""Content of config.json -> anything; raises where it is no experiment."""
+ParseConfig = Callable[[str, Mapping[str, Any]], object]
+"""(kind of run, content of config.json) -> anything; raises where it is none of that kind."""
 _LEFT_BEHIND = re.compile(r"\..+\.tmp-\d+")
 
 
@@ -27,8 +28,8 @@ def verify_run(folder: Path, parse_config: ParseConfig, *, weights: Path | None 
     """What is wrong with a run folder; [] = nothing.
 
     Args:
-        folder: of ``medanomaly train``, ``localize`` or ``evaluate``.
-        parse_config: turns the content of config.json into the experiment.
+        folder: of one of :data:`medanomaly.evaluation.run_schema.KINDS`.
+        parse_config: turns the content of config.json into what the run was made with.
         weights: the checkpoint that localized or was evaluated, to be compared with the recorded hash; None = not compared.
 
     Raises:
@@ -39,7 +40,7 @@ def verify_run(folder: Path, parse_config: ParseConfig, *, weights: Path | None 
             "has no run.json",
             code="E_MISSING",
             path=folder,
-            fix="name a folder that `medanomaly train`, `localize` or `evaluate` wrote",
+            fix=f"name a folder that one of these wrote: {', '.join(KINDS)}",
         )
     found: list[Finding] = []
     run = _object(folder / "run.json", found)
@@ -52,12 +53,15 @@ def verify_run(folder: Path, parse_config: ParseConfig, *, weights: Path | None 
         found += _status_findings(run, status)
     of_kind: Mapping[str, Callable[..., list[Finding]]] = {
         "train": _train_findings,
-        "localize": _localize_findings,
+        "localize": _job_findings,
         "evaluate": _evaluate_findings,
+        "deblur": _job_findings,
     }
     kind = run.get("kind")
     if isinstance(kind, str) and kind in of_kind:
         found += of_kind[kind](folder, run, status or {})
+    if isinstance(kind, str) and kind in RESULTS:
+        found += result_findings(folder, kind, run, status or {})
     if weights is not None:
         found += _weights_findings(weights, run)
     left = tuple(sorted(path.relative_to(folder).as_posix() for path in folder.rglob(".*") if _LEFT_BEHIND.fullmatch(path.name)))
@@ -90,10 +94,10 @@ def _config_findings(folder: Path, run: Mapping[str, Any], parse_config: ParseCo
     if config is None:
         return found
     try:
-        parse_config(config)
+        parse_config(str(run.get("kind")), config)
     except (MedanomalyError, KeyError, TypeError, AttributeError, ValueError) as error:
         text = " ".join(str(error).split())
-        found.append(Finding(code="E_CONFIG", message=f"config.json is no experiment of this version ({text})"))
+        found.append(Finding(code="E_CONFIG", message=f"config.json is none of this version ({text})"))
     if isinstance(run.get("config_sha256"), str) and config_sha256(config) != run["config_sha256"]:
         found.append(Finding(code="E_HASH", message="config.json is not the one that run.json recorded"))
     return found
@@ -137,7 +141,7 @@ def _train_findings(folder: Path, run: Mapping[str, Any], status: Mapping[str, A
     return found
 
 
-def _localize_findings(folder: Path, run: Mapping[str, Any], status: Mapping[str, Any]) -> list[Finding]:
+def _job_findings(folder: Path, run: Mapping[str, Any], status: Mapping[str, Any]) -> list[Finding]:
     found, last = [], {}
     for number, text in enumerate(_lines(folder / "report.jsonl"), start=1):
         line = _line_of(text)
@@ -145,7 +149,7 @@ def _localize_findings(folder: Path, run: Mapping[str, Any], status: Mapping[str
             found.append(Finding(code="E_REPORT", message=f"report.jsonl line {number} is not one of a report"))
         else:
             last[line["id"]] = line
-    if not last:
+    if not last and status.get("status") == "done":
         found.append(Finding(code="E_REPORT", message="report.jsonl names no image"))
     fence = Path(os.path.realpath(folder))
     outside = [name for line in last.values() for name in line["outputs"] if not _inside(fence, name)]

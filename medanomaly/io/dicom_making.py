@@ -20,7 +20,7 @@ from medanomaly.io.dicom_identity import DicomSource, Reference
 
 NAME = "medanomaly"
 WARNING = "NOT FOR DIAGNOSIS"
-SERIES_NUMBERS = {"sc": 9001, "seg": 9002, "pm": 9003}
+SERIES_NUMBERS = {"sc": 9001, "seg": 9002, "pm": 9003, "pr": 9004}
 """High, so that they come after a study's own series."""
 
 
@@ -55,7 +55,7 @@ class Making:
 
 
 def common(kind: str, making: Making) -> dict[str, Any]:
-    """What all three constructors want: new UIDs, and who made it."""
+    """What all constructors want: new UIDs, and who made it."""
     return {
         "series_instance_uid": generate_uid(prefix=None),
         "series_number": SERIES_NUMBERS[kind],
@@ -65,7 +65,7 @@ def common(kind: str, making: Making) -> dict[str, Any]:
         "manufacturer_model_name": f"{NAME} localize",
         "software_versions": __version__,
         "device_serial_number": making.settings,
-        "series_description": f"Anomaly {({'sc': 'overlay', 'seg': 'mask', 'pm': 'map'})[kind]} - {WARNING}",
+        "series_description": f"Anomaly {({'sc': 'overlay', 'seg': 'mask', 'pm': 'map', 'pr': 'contour'})[kind]} - {WARNING}",
     }
 
 
@@ -80,7 +80,7 @@ def finished(made: Dataset, source: DicomSource, making: Making) -> Dataset:
     if source.reference is None:
         _forget_source(made)
     else:
-        _point_at_source(made, source.reference)
+        point_at_source(made, source.reference)
     return made
 
 
@@ -118,7 +118,7 @@ def _forget_source(made: Dataset) -> None:
             del groups.DerivationImageSequence
 
 
-def _point_at_source(made: Dataset, reference: Reference) -> None:
+def point_at_source(made: Dataset, reference: Reference) -> None:
     """Class and frame of the source wherever its instance is referenced: highdicom was given a stand-in of one frame."""
     for item in _items(made):
         if item.get("ReferencedSOPInstanceUID") == reference.sop_instance_uid:

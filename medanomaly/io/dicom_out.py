@@ -12,6 +12,8 @@ lie on each other, and nothing about the room. A Segmentation that references su
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,23 +22,21 @@ import highdicom
 import numpy as np
 import numpy.typing as npt
 from highdicom.pm import ParametricMap, RealWorldValueMapping
-from highdicom.sc import SCImage
 from highdicom.seg import Segmentation, SegmentDescription
-from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from medanomaly import __version__
 from medanomaly.errors import InputError
 from medanomaly.files import atomic_write
-from medanomaly.io.dicom_codes import ALGORITHM_FAMILY, ANOMALY, CATEGORY, NO_UNITS, SOURCE_IMAGE
+from medanomaly.io.dicom_capture import capture
+from medanomaly.io.dicom_codes import ALGORITHM_FAMILY, ANOMALY, CATEGORY, NO_UNITS
 from medanomaly.io.dicom_identity import DicomSource, template
 from medanomaly.io.dicom_making import (
     NAME,
     WARNING,
     Making,
     add_anatomy,
-    add_side,
     common,
     discreet,
     finished,
@@ -61,7 +61,9 @@ class Target:
 
 
 @discreet()
-def secondary_capture(overlay: npt.NDArray[np.uint8], source: DicomSource, target: Target, making: Making) -> Dataset:
+def secondary_capture(
+    overlay: npt.NDArray[np.uint8], source: DicomSource, target: Target, making: Making, *, show_text: bool = False
+) -> Dataset:
     """The overlay, 8-bit RGB.
 
     Args:
@@ -69,50 +71,23 @@ def secondary_capture(overlay: npt.NDArray[np.uint8], source: DicomSource, targe
         source: what it was made of.
         target: where it goes.
         making: how it was made.
+        show_text: somebody has looked at the text that is burned into the pixels, and allows it; the output then makes no claim that
+            nothing identifies (0012,0062 speaks of attributes and pixels).
 
     Raises:
-        InputError: E_BURNED_IN, the source says that text is burned into its pixels and the patient is not to be kept; E_MASK_SIZE.
+        InputError: E_BURNED_IN, the source says that text is burned into its pixels and nobody allowed it; E_MASK_SIZE.
     """
-    if source.burned_in == "YES" and not source.kept:
+    if source.burned_in == "YES" and not (source.kept or show_text):
         raise InputError(
             "text is burned into the pixels (BurnedInAnnotation YES), and may name the patient",
             code="E_BURNED_IN",
-            fix="take the map and the mask, or --keep-patient true for use inside the hospital",
+            fix="take the map and the mask, or --burned-in keep once somebody has looked",
         )
-    _check_size(overlay, source)
-    facts = template(source, study_uid=target.study_uid, frame_of_reference_uid=None)
-    made = SCImage(
-        pixel_array=overlay,
-        photometric_interpretation="RGB",
-        bits_allocated=8,
-        coordinate_system="PATIENT",
-        # The library wants a guess where the image says nothing; it is taken back below.
-        patient_orientation=source.patient_orientation or ("L", "P"),
-        pixel_spacing=source.spacing_mm,
-        study_instance_uid=facts.StudyInstanceUID,
-        patient_id=facts.PatientID,
-        patient_name=str(facts.PatientName),
-        patient_birth_date=facts.PatientBirthDate,
-        patient_sex=facts.PatientSex,
-        accession_number=facts.AccessionNumber,
-        study_id=facts.StudyID,
-        study_date=facts.StudyDate or None,
-        study_time=facts.StudyTime or None,
-        referring_physician_name=str(facts.ReferringPhysicianName),
-        specific_character_set=facts.SpecificCharacterSet,
-        **common("sc", making),
-    )
-    made.copy_patient_and_study_information(facts)
-    made.PatientOrientation = list(source.patient_orientation or ())
-    made.ImageType = ["DERIVED", "SECONDARY"]
-    add_side(made, source)
-    if source.burned_in:
-        made.BurnedInAnnotation = source.burned_in
-    if source.reference is not None:
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = made.SOPClassUID, source.reference.sop_instance_uid
-        item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(SOURCE_IMAGE)]
-        made.SourceImageSequence = [item]
+    check_size(overlay, source)
+    made = capture(overlay, source, study_uid=target.study_uid, photometric="RGB", bits=8, making=common("sc", making))
+    if source.burned_in == "YES" and not source.kept:
+        made.PatientIdentityRemoved = "NO"
+        del made.DeidentificationMethod
     return finished(made, source, making)
 
 
@@ -129,7 +104,7 @@ def segmentation(mask: BoolArray, source: DicomSource, target: Target, making: M
     Raises:
         InputError: E_MASK_SIZE.
     """
-    _check_size(mask, source)
+    check_size(mask, source)
     in_room = source.reference is None or source.frame_of_reference_uid is not None
     facts = template(
         source, study_uid=target.study_uid, frame_of_reference_uid=target.frame_of_reference_uid if in_room else None
@@ -175,7 +150,7 @@ def parametric_map(anomaly_map: FloatArray, source: DicomSource, target: Target,
     Raises:
         InputError: E_MASK_SIZE.
     """
-    _check_size(anomaly_map, source)
+    check_size(anomaly_map, source)
     facts = template(source, study_uid=target.study_uid, frame_of_reference_uid=target.frame_of_reference_uid)
     mapping = RealWorldValueMapping(
         lut_label="anomaly map",
@@ -204,16 +179,21 @@ def parametric_map(anomaly_map: FloatArray, source: DicomSource, target: Target,
 
 @discreet()
 def write_dicom(path: Path, made: Dataset) -> None:
-    """The file, whole or not at all, with an empty preamble.
+    """The file, whole or not at all, with an empty preamble; closed to other users of the machine where it may name a patient.
 
     Raises:
         ResourceError: it cannot be written.
     """
     with atomic_write(path) as stream:
+        if made.get("PatientIdentityRemoved") != "YES":
+            # Before there is a byte in it. A share that knows no permissions refuses, and has its own rules.
+            with contextlib.suppress(OSError):
+                os.fchmod(stream.fileno(), os.fstat(stream.fileno()).st_mode & 0o770)
         made.save_as(stream, enforce_file_format=True)
 
 
-def _check_size(pixels: npt.NDArray[Any], source: DicomSource) -> None:
+def check_size(pixels: npt.NDArray[Any], source: DicomSource) -> None:
+    """Results lie on the source pixel for pixel, or nowhere."""
     if pixels.shape[:2] != (source.rows, source.columns):
         raise InputError(
             f"result is {pixels.shape[:2]}, the source is {(source.rows, source.columns)}",

@@ -134,14 +134,14 @@ def _look_up(display: Display, item: Dataset, name: str, path: Path) -> Display:
     if descriptor is None or len(descriptor) != 3 or content is None:
         raise InputError(f"has an incomplete {name}", code="E_LUT", path=path, fix="export it again, or read it without VOI")
     num_entries, first, bits = int(descriptor[0]) or _MAX_LUT_ENTRIES, int(descriptor[1]), int(descriptor[2])
-    entries = _entries(content, num_entries, little_endian=item.original_encoding[1] is not False)
+    entries = lut_entries(content, num_entries, little_endian=item.original_encoding[1] is not False)
     if not 1 <= bits <= 16 or entries.size != num_entries or entries.max() >= 2**bits:
         raise InputError(f"has a {name} that contradicts its descriptor", code="E_LUT", path=path, fix="export it again")
     row = np.clip(np.round(display.values) - first, 0, num_entries - 1).astype(np.int64)
     return Display(values=entries[row], low=0.0, high=2.0**bits - 1, notes=(*display.notes, f"{name} applied"))
 
 
-def _entries(content: Any, num_entries: int, *, little_endian: bool) -> Float64Array:
+def lut_entries(content: Any, num_entries: int, *, little_endian: bool) -> Float64Array:
     """LUT data as numbers: a list of US, or bytes (OW) of two, or one where they are packed, an entry."""
     if not isinstance(content, bytes):
         return np.atleast_1d(np.asarray(content, dtype=np.float64))

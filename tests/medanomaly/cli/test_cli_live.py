@@ -135,6 +135,21 @@ def test_a_watched_training_makes_the_same_weights_and_log_and_shows_curves_and_
     assert not any(word in recorder.text() for word in (str(tmp_path), ".png", "trainh", "vald"))
 
 
+def test_a_training_whose_server_dies_in_the_middle_makes_the_same_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [(f"{split}{label[0]}", label, split) for split in ("train", "val") for label in ("healthy", "diseased")]
+    base = ["train", "phantom64-cfg", "--data", str(write_labelled(tmp_path, rows)), *TINY_TRAINING]
+    assert main([*base, "--out", str(tmp_path / "plain")]) == 0
+    with recording(dies_after=1) as recorder:
+        assert main([*base, "--out", str(tmp_path / "seen"), "--visdom", recorder.url]) == 0
+    assert len(recorder.posts) == 1
+    assert capsys.readouterr().err.count("the run goes on without it") == 1
+    plain, seen = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "seen"))
+    assert all(torch.equal(plain[name], seen[name]) for name in plain)
+    assert (tmp_path / "seen" / "log.jsonl").read_bytes() == (tmp_path / "plain" / "log.jsonl").read_bytes()
+
+
 def test_the_option_without_an_address_means_the_live_server_of_this_machine() -> None:
     default = "--visdom=http://127.0.0.1:8097"
     assert with_address(["a", "--visdom"]) == ["a", default]

@@ -91,7 +91,7 @@ def test_no_output_holds_a_patients_name_or_the_folder_images_came_from(checkpoi
     assert localize(checkpoint, source, out) == 3
     assert reasons(out)["good.dcm"] == ""
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert len(files) == 5 + 5
+    assert len(files) == 5 + 6
     for path in files:
         content = path.read_bytes()
         assert b"Secret" not in content, path
@@ -104,7 +104,7 @@ def test_equal_names_in_different_folders_give_different_outputs(checkpoint: Pat
     for index, patient in enumerate(("a", "b", "c")):
         write_png(tmp_path / "in" / patient / "view1_frontal.png", picture(index))
     assert localize(checkpoint, tmp_path / "in", tmp_path / "out") == 0
-    assert len(written(tmp_path / "out")) == 5 * 3
+    assert len(written(tmp_path / "out")) == 6 * 3
     maps = [np.load(output_of(tmp_path / "out", f"{patient}/view1_frontal.png", "maps")) for patient in "abc"]
     assert not np.array_equal(maps[0], maps[1])
     assert not np.array_equal(maps[1], maps[2])
@@ -140,7 +140,7 @@ def test_without_a_threshold_there_are_maps_and_no_masks(tmp_path: Path, capsys:
     checkpoint = tiny_checkpoint(tmp_path / "checkpoint", threshold=None)
     assert localize(checkpoint, image, tmp_path / "out") == 0
     assert "no threshold for this checkpoint and sampler: no masks or overlays were written" in capsys.readouterr().out
-    assert sorted(name.split("/")[0] for name in written(tmp_path / "out")) == ["maps", "pseudo_healthy"]
+    assert sorted(name.split("/")[0] for name in written(tmp_path / "out")) == ["images", "maps", "pseudo_healthy"]
 
 
 def test_stored_thresholds_do_not_speak_of_maps_of_another_sampler(

@@ -45,7 +45,7 @@ def test_a_second_run_does_nothing_again(checkpoint: Path, job: tuple[Path, Path
     assert (out / "report.jsonl").read_bytes() == report
 
 
-@pytest.mark.parametrize("kind", ["maps", "masks", "overlays", "figures", "pseudo_healthy"])
+@pytest.mark.parametrize("kind", ["maps", "images", "masks", "overlays", "figures", "pseudo_healthy"])
 def test_an_output_that_is_gone_is_made_again_and_only_its_image(kind: str, checkpoint: Path, job: tuple[Path, Path]) -> None:
     source, out = job
     before = written(out)
@@ -74,7 +74,7 @@ def test_an_image_that_was_added_is_the_only_one_localized(checkpoint: Path, job
     write_png(source / "new.png", picture(7))
     assert localize(checkpoint, source, out) == 0
     assert {name: when for name, when in written(out).items() if name in before} == before
-    assert len(written(out)) == len(before) + 5
+    assert len(written(out)) == len(before) + 6
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import nibabel
@@ -14,6 +15,7 @@ from dicom_canaries import ALWAYS_OUT, IDENTITY, KEPT, STUDY_UID, UIDS, traces, 
 from PIL import Image
 
 from medanomaly.cli.kinds import CLASS_FINDINGS, kinds_of
+from medanomaly.cli.main import main
 from medanomaly.io.dicom_codes import finding_code
 
 ALL = ("--to", "sc,seg,pm,nifti,png")
@@ -35,7 +37,7 @@ def test_each_source_gets_the_kinds_its_format_allows_and_the_report_says_which_
     write_png(source / "b.png", picture(1))
     nibabel.save(nibabel.Nifti1Image(picture(2, 16, 24).astype(np.float32), np.eye(4)), source / "c.nii.gz")
     assert localize(checkpoint, source, out, *ALL) == 0
-    plain = ["maps", "pseudo_healthy", "masks", "overlays", "figures"]
+    plain = ["maps", "images", "pseudo_healthy", "masks", "overlays", "figures"]
     assert kinds_written(out, "a.dcm") == [*plain, "sc", "seg", "pm"]
     assert kinds_written(out, "b.png") == plain
     assert kinds_written(out, "c.nii.gz") == [*plain, "nifti_maps", "nifti_masks"]
@@ -72,9 +74,41 @@ def test_by_default_no_byte_of_a_whole_job_tells_who_it_was(checkpoint: Path, tm
     write_source(source / "3" / "strange.dcm", PhotometricInterpretation="CANARYHSV")
     assert localize(checkpoint, source, out, *ALL) == 3
     files = [path for path in out.rglob("*") if path.is_file()]
-    assert len(files) == 5 + 2 * 5 + 3 + 2
+    assert len(files) == 5 + (6 + 3) + (2 + 2)
     for path in files:
         assert traces(path, [*IDENTITY, *ALWAYS_OUT, *UIDS, str(tmp_path)]) == [], path
+
+
+def test_an_error_that_quotes_the_data_set_is_not_repeated(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def quoting(dataset: pydicom.Dataset, **_options: object) -> None:
+        raise ValueError(f"{dataset.PatientID} of {dataset.PatientName}: {dataset}")
+
+    monkeypatch.setattr("medanomaly.io.dicom.pixel_array", quoting)
+    source, out = write_source(tmp_path / "in" / "film.dcm").parent, tmp_path / "out"
+    assert localize(checkpoint, source, out) == 4
+    assert reasons(out) == {"film.dcm": "E_MALFORMED"}
+    said = capsys.readouterr()
+    (tmp_path / "said.txt").write_text(said.out + said.err)
+    for path in (out / "report.jsonl", tmp_path / "said.txt"):
+        assert traces(path, [*IDENTITY, *ALWAYS_OUT, *UIDS]) == []
+
+
+def test_files_that_may_name_a_patient_are_closed_to_other_users(checkpoint: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "in" / "film.dcm").parent
+    before = os.umask(0o022)
+    try:
+        for keep in ("false", "true"):
+            assert localize(checkpoint, source, tmp_path / keep, "--to", "sc,seg,pm", "--keep-patient", keep) == 0
+    finally:
+        os.umask(before)
+    open_to_all = {
+        keep: sorted(path.name[-3:] for path in (tmp_path / keep).rglob("*.*") if path.is_file() and path.stat().st_mode & 0o007)
+        for keep in ("false", "true")
+    }
+    assert open_to_all["true"] == ["ock", "son", "son", "son"]
+    assert open_to_all["false"] == ["dcm", "dcm", "dcm", "ock", "son", "son", "son"]
 
 
 def test_names_of_files_are_in_the_report_and_in_names_of_outputs_only(checkpoint: Path, tmp_path: Path) -> None:
@@ -111,8 +145,52 @@ def test_text_in_the_pixels_withholds_the_overlay_and_says_so(
     assert kinds_written(out, "clean.dcm") == kinds_written(out, "silent.dcm") == ["sc", "seg", "pm"]
     assert "look before sharing" in message(out, "silent.dcm")
     assert "burned" not in message(out, "clean.dcm")
-    assert "Secondary Capture of 1 image was not written" in capsys.readouterr().out
+    assert "pictures of 1 image were not written" in capsys.readouterr().out
     assert json.loads((out / "status.json").read_text())["reasons"] == {"E_BURNED_IN": 1}
+
+
+def test_no_picture_is_made_of_a_film_with_text_in_its_pixels_unless_somebody_has_looked(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    # The pseudo-healthy image is one of them: what the walk does not take for an anomaly, it draws again.
+    for name, word in (("text.dcm", "YES"), ("clean.dcm", "NO")):
+        write_source(tmp_path / "in" / name, BurnedInAnnotation=word)
+    write_source(tmp_path / "in" / "silent.dcm")
+    whole = ["maps", "images", "pseudo_healthy", "masks", "overlays", "figures"]
+    assert localize(checkpoint, tmp_path / "in", tmp_path / "out") == 0
+    assert kinds_written(tmp_path / "out", "text.dcm") == ["maps", "masks"]
+    assert "pictures withheld" in message(tmp_path / "out", "text.dcm")
+    assert kinds_written(tmp_path / "out", "clean.dcm") == kinds_written(tmp_path / "out", "silent.dcm") == whole
+    assert "pictures: the source does not say" in message(tmp_path / "out", "silent.dcm")
+    assert "does not say" not in message(tmp_path / "out", "clean.dcm")
+    assert json.loads((tmp_path / "out" / "status.json").read_text())["reasons"] == {"E_BURNED_IN": 1}
+    assert localize(checkpoint, tmp_path / "in", tmp_path / "out", "--burned-in", "keep") == 2, "it is another job"
+    kept = tmp_path / "kept"
+    assert localize(checkpoint, tmp_path / "in" / "text.dcm", kept, "--burned-in", "keep", "--to", "png,sc") == 0
+    assert kinds_written(kept, "text.dcm") == [*whole, "sc"]
+    made = pydicom.dcmread(output_of(kept, "text.dcm", "sc"))
+    # Attribute (0012,0062) speaks of the pixels as well.
+    assert (made.BurnedInAnnotation, made.PatientIdentityRemoved, str(made.PatientName)) == ("YES", "NO", "")
+    assert "DeidentificationMethod" not in made
+
+
+def test_a_report_shows_no_film_with_text_in_its_pixels_that_its_job_did_not_show(checkpoint: Path, tmp_path: Path) -> None:
+    source = write_source(tmp_path / "text.dcm", BurnedInAnnotation="YES")
+    for words, shown in (((), False), (("--burned-in", "keep"), True)):
+        out = tmp_path / str(shown)
+        assert localize(checkpoint, source, out, *words) == 0
+        assert main(["report", str(out), "--source", str(source)]) == 0
+        assert ("original of line 1" in (out / "report.html").read_text()) is shown
+
+
+def test_the_contour_lies_over_the_source_where_the_patient_is_kept(checkpoint: Path, tmp_path: Path) -> None:
+    source, out = write_source(tmp_path / "film.dcm"), tmp_path / "out"
+    assert localize(checkpoint, source, out, "--to", "png,pr", "--keep-patient", "true") == 0
+    made = pydicom.dcmread(output_of(out, "film.dcm", "pr"))
+    assert made.Modality == "PR"
+    assert made.StudyInstanceUID == STUDY_UID
+    with Image.open(output_of(out, "film.dcm", "masks")) as mask:
+        assert ("GraphicObjectSequence" in made.GraphicAnnotationSequence[0]) == bool(np.asarray(mask).any())
 
 
 def test_an_overlay_of_before_goes_when_its_source_turns_out_to_hold_text(checkpoint: Path, tmp_path: Path) -> None:
@@ -151,9 +229,11 @@ def test_a_job_of_before_there_was_a_choice_goes_on() -> None:
     ("words", "says"),
     [
         (("--to", "seq"), "did you mean seg?"),
-        (("--to", "png,,sc"), "choose of png, nifti, sc, seg, pm"),
+        (("--to", "png,,sc"), "choose of png, nifti, sc, seg, pm, pr"),
         (("--to", "seg", "--finding", "pneumotorax"), "did you mean Pneumothorax?"),
         (("--to", "png", "--volume", "true"), "needs nifti in --to"),
+        (("--to", "pr"), "--to pr needs --keep-patient true"),
+        (("--burned-in", "blur"), "--burned-in must be skip or keep"),
         (("--to", "nifti", "--volume", "true", "--frame", "0"), "no --frame"),
     ],
 )

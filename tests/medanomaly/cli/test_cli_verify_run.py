@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_builders import localize, write_folder, write_labelled
+from cli_builders import localize, picture, write_folder, write_labelled, write_png
 
 from medanomaly.cli.main import main
 
@@ -50,6 +50,41 @@ def test_a_job_verifies_until_an_output_is_gone(checkpoint: Path, tmp_path: Path
     capsys.readouterr()
     assert verify(out) == 4
     assert capsys.readouterr().out.startswith("[E_OUTPUT_MISSING] outputs of report.jsonl are not there: maps/")
+
+
+def test_runs_without_a_map_verify_until_a_result_is_gone(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for index in range(2):
+        write_png(tmp_path / "films" / f"{index}.png", picture(index, 48, 48))
+    manifest = write_labelled(tmp_path / "data", [*ROWS, ("n1", "healthy", "train"), ("n2", "diseased", "train")])
+    quick = {"likelihood": ("--num-levels", 2, "--num-resamples", 5), "generate": ("--num-images", 3, "--num-steps", 2)}
+    places = {
+        "generate": (checkpoint, tmp_path / "generate"),
+        "likelihood": (checkpoint, manifest, tmp_path / "likelihood"),
+        "deblur": ("tv", tmp_path / "films", tmp_path / "deblur", "--kernel", "linear 5@30"),
+        "evaluate-samples": (tmp_path / "generate" / "images", manifest, tmp_path / "evaluate-samples", "--num-resamples", 5),
+    }
+    last = {
+        "generate": "samples.npz",
+        "likelihood": "curve.png",
+        "deblur": "deblur.csv",
+        "evaluate-samples": "neighbours.png",
+    }
+    for command, words in places.items():
+        quiet = () if command == "evaluate-samples" else ("--quiet", "true")
+        assert main([str(word) for word in (command, *words, *quick.get(command, ()), *quiet, "--device", "cpu")]) == 0
+        capsys.readouterr()
+        assert (verify(tmp_path / command), capsys.readouterr().out) == (0, "ok\n")
+        (tmp_path / command / last[command]).unlink()
+        assert verify(tmp_path / command) == 4
+        assert f"[E_MISSING] {last[command]} is not there" in capsys.readouterr().out
+    assert "E_HASH" not in verify_text(tmp_path / "generate", checkpoint, capsys)
+
+
+def verify_text(folder: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    verify(folder, "--checkpoint", checkpoint)
+    return capsys.readouterr().out
 
 
 def test_another_checkpoint_does_not_pass_for_the_one_that_was_used(

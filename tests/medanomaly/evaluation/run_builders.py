@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from medanomaly.evaluation.run_record import begin_run, data_facts, end_run
+from medanomaly.evaluation.run_results import RESULTS
 from medanomaly.files import write_json
 
 SHA = "a" * 64
@@ -25,7 +26,24 @@ OF_KIND: dict[str, dict[str, Any]] = {
         "weights_sha256": SHA,
         "settings": {"identity": "job", "threshold": 0.3, "scale_max": 1.2, "unit": "units"},
     },
+    "deblur": {"settings": {"identity": "job", "solver": "tv", "kernel": "linear 10@30", "noise_level": 0.5}},
+    "likelihood": {"weights_sha256": SHA},
+    "generate": {
+        "weights_sha256": SHA,
+        "classifier_sha256": None,
+        "settings": {"sampler": "ddim", "num_steps": 2, "num_images": 2},
+    },
+    "evaluate-samples": {"features_sha256": None},
+    "evaluate-classifier": {"weights_sha256": SHA},
 }
+TABLES = {
+    "deblur": ("deblur.csv", "id,image\na,maps/a.npy\n"),
+    "likelihood": ("images.csv", "id,patient_id\na,p\nb,q\n"),
+    "generate": ("manifest.csv", "id,image\n0,images/0.png\n1,images/1.png\n"),
+    "evaluate-samples": ("neighbours.csv", "sample,nearest_training_id\na,b\n"),
+    "evaluate-classifier": ("images.csv", "id,level\na,0\nb,0\na,10\nb,10\n"),
+}
+"""Of the kinds whose results are a list of files: the table with a row an image."""
 
 
 def write_run(out: Path, kind: str, *, ended: bool = True) -> None:
@@ -45,9 +63,9 @@ def write_run(out: Path, kind: str, *, ended: bool = True) -> None:
         end_run(out)
 
 
-def localized(out: Path) -> Path:
+def localized(out: Path, kind: str = "localize") -> Path:
     """A job of one good and one failed image."""
-    write_run(out, "localize")
+    write_run(out, kind)
     (out / "maps").mkdir()
     (out / "maps" / "a.npy").write_bytes(b"map")
     common = {"sha256_in": SHA, "seconds": 0.1}
@@ -57,6 +75,23 @@ def localized(out: Path) -> Path:
     ]
     (out / "report.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     write_json(out / "status.json", {"status": "done", "ok": 1, "skipped": 0, "failed": 1, "reasons": {"E_EMPTY": 1}})
+    return out
+
+
+def resulting(kind: str, out: Path) -> Path:
+    """A finished run of a kind whose results are a list of files: two images, or one that was deblurred."""
+    if kind == "deblur":
+        localized(out, kind)
+    else:
+        write_run(out, kind)
+        write_json(out / "status.json", {"status": "done"} | ({} if kind == "generate" else {"num_images": 2}))
+    for name in RESULTS[kind].files:
+        (out / name).write_text("{}\n")
+    name, text = TABLES[kind]
+    (out / name).write_text(text)
+    for index in range(2 if kind == "generate" else 0):
+        (out / "images").mkdir(exist_ok=True)
+        (out / "images" / f"{index}.png").write_bytes(b"image")
     return out
 
 

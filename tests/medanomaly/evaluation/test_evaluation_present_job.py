@@ -100,6 +100,18 @@ def test_with_the_originals_they_lie_under_the_slider_and_without_them_the_page_
     assert "name them with --source" in without.intro
 
 
+def test_originals_that_the_job_kept_lie_under_the_slider_without_the_source(tmp_path: Path) -> None:
+    folder = job_of(tmp_path / "job", 1)
+    (folder / "images").mkdir()
+    Image.fromarray(np.full((SIDE, SIDE), 200, np.uint8)).save(folder / "images" / "0.png")
+    text = (folder / "report.jsonl").read_text()
+    (folder / "report.jsonl").write_text(text.replace('"maps/0.npy"', '"maps/0.npy", "images/0.png"'))
+    found = job_section(read_job(folder), original=absent, max_cases=1)
+    assert found.cases[0].compare == ("original", "pseudo-healthy")
+    assert np.asarray(Image.open(io.BytesIO(found.cases[0].images["original"]))).min() == 200
+    assert "--source" not in found.intro
+
+
 def test_an_original_of_another_size_is_not_laid_over_the_map(tmp_path: Path) -> None:
     job = read_job(job_of(tmp_path / "job", 1))
     found = job_section(job, original=lambda line: np.zeros((1, 5, 5), np.float32), max_cases=1)

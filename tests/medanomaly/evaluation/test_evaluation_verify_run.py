@@ -8,19 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_builders import SHA, evaluated, localized, trained
+from run_builders import SHA, TABLES, evaluated, localized, resulting, trained
 
 from medanomaly.checkpoint import save_checkpoint
 from medanomaly.errors import InputError
 from medanomaly.evaluation.run_record import end_run
+from medanomaly.evaluation.run_results import RESULTS
 from medanomaly.evaluation.verify_run import verify_run
 from medanomaly.files import write_json
 
 MAKERS = [localized, evaluated, trained]
 
 
-def anything(content: object) -> object:
-    return content
+def anything(kind: str, content: object) -> object:
+    return kind, content
 
 
 def codes(folder: Path, **options: object) -> list[str]:
@@ -61,7 +62,8 @@ def test_a_configuration_other_than_the_recorded_one_is_found(make: Callable[[Pa
 
 
 def test_a_configuration_that_is_no_experiment_is_found(tmp_path: Path) -> None:
-    def refuse(content: object) -> object:
+    def refuse(kind: str, content: object) -> object:
+        assert kind == "localize"
         raise KeyError("method")
 
     found = verify_run(localized(tmp_path / "run"), refuse)
@@ -129,6 +131,59 @@ def test_an_evaluation_of_another_manifest_or_of_fewer_images_is_found(tmp_path:
     assert codes(folder) == ["E_IMAGES"]
     change(folder / "evaluation.json", facts={"manifest_sha256": "b" * 64})
     assert codes(folder) == ["E_HASH", "E_IMAGES"]
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_a_run_that_says_done_has_all_results_of_its_kind_and_as_many_rows_as_it_says(kind: str, tmp_path: Path) -> None:
+    folder = resulting(kind, tmp_path / "run")
+    assert codes(folder) == []
+    for name in RESULTS[kind].files:
+        before = (folder / name).read_bytes()
+        (folder / name).unlink()
+        assert codes(folder) == ["E_MISSING"]
+        (folder / name).write_bytes(before)
+    table, text = TABLES[kind]
+    wanted = RESULTS[kind]
+    (folder / table).write_text("\n".join(text.splitlines()[: 2 if wanted.num_images else 1]) + "\n")
+    assert codes(folder) == ["E_IMAGES"]
+    (folder / table).write_text("other\n1\n")
+    assert len(codes(folder)) == 1
+    (folder / table).write_text(text)
+    if wanted.content:
+        (folder / wanted.content).write_text("[]")
+        assert codes(folder) == ["E_JSON"]
+        change(folder / "status.json", status="preempted")
+        assert codes(folder) == [], "nothing is asked of what is not done"
+
+
+@pytest.mark.parametrize("kind", ["deblur", "generate"])
+def test_files_that_a_table_names_are_there_and_inside_of_the_folder(kind: str, tmp_path: Path) -> None:
+    folder = resulting(kind, tmp_path / "run")
+    (tmp_path / "secret").write_text("x")
+    table, text = TABLES[kind]
+    for other in ("images/gone.png", "../secret"):
+        (folder / table).write_text(text.replace("maps/a.npy", other).replace("images/1.png", other))
+        [finding] = verify_run(folder, anything)
+        assert (finding.code, finding.ids) == ("E_OUTPUT_MISSING", (other,))
+
+
+def test_a_deblurring_that_could_use_no_image_has_no_tables(tmp_path: Path) -> None:
+    folder = resulting("deblur", tmp_path / "run")
+    [_, failed] = (folder / "report.jsonl").read_text().splitlines()
+    (folder / "report.jsonl").write_text(failed + "\n")
+    change(folder / "status.json", ok=0)
+    for name in RESULTS["deblur"].files:
+        (folder / name).unlink()
+    assert codes(folder) == []
+
+
+def test_a_job_that_has_only_begun_need_not_name_an_image(tmp_path: Path) -> None:
+    folder = localized(tmp_path / "run")
+    (folder / "report.jsonl").unlink()
+    write_json(folder / "status.json", {"status": "running"})
+    assert codes(folder) == []
+    write_json(folder / "status.json", {"status": "done"})
+    assert codes(folder) == ["E_REPORT"]
 
 
 def finished(folder: Path, *, manifest: str = SHA) -> Path:
