@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from baselines.noisy_classifier import ClassifierConfig, NoisyClassifier, log_prob_of
 from medanomaly.checkpoint import load_weights
+from medanomaly.classifiers.loss import noised, one_of_many
+from medanomaly.classifiers.network import ClassifierConfig, NoisyClassifier, log_prob_of
 from medanomaly.diffusion.guidance import classifier_guided
 from medanomaly.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition
@@ -180,11 +180,10 @@ class ClassifierDdimRecipe:
     def cross_entropy(self, classifier: torch.nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Loss of noisy images at levels 1..T, and the share of them that is named right."""
         x_0, label = batch.x.to(self.device), batch.label.to(self.device)
-        t = torch.randint(1, self.schedule.num_levels + 1, (len(x_0),), generator=generator).to(self.device)
-        eps = torch.randn(x_0.shape, generator=generator).to(self.device)
+        x_t, t = noised(x_0, self.schedule, generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
-            scores = classifier(self.schedule.add_noise(x_0, eps, t), t).float()
-        return F.cross_entropy(scores, label), (scores.argmax(dim=1) == label).float().mean()
+            scores = classifier(x_t, t).float()
+        return one_of_many(scores, label)
 
     def step(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """Both steps; ``skipped`` where either loss was not finite."""

@@ -10,7 +10,7 @@ from baselines.autoencoder import AutoencoderConfig
 from baselines.classifier_ddim import ClassifierDdimConfig, GradientSamplerConfig
 from baselines.fixed_point_gan import FixedPointGanConfig
 from baselines.noise_start import NoiseStartConfig, NoiseStartSamplerConfig
-from baselines.noisy_classifier import ClassifierConfig
+from medanomaly.classifiers.network import ClassifierConfig
 from medanomaly.methods.experiment import Experiment
 from medanomaly.presets import SEED_NETWORK, SMALL_NETWORK, cxr256_cfg, gray64_cfg, phantom64_cfg
 from medanomaly.scoring.finish import MapConfig

@@ -91,6 +91,8 @@ class Sample:
     spacing_mm: tuple[float, float] | None = None
     boxes: tuple[Box, ...] | None = None
     """Boxes around lesions, native px; None = nobody drew boxes, () = somebody looked and drew none."""
+    observations: tuple[tuple[str, int], ...] = ()
+    """(name, 1 present | 0 absent | -1 uncertain) of each that the source mentions, for classifiers of several."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,12 +130,12 @@ class AnomalyMethod(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Training images with the index of their class in the method's named classes."""
+    """Training images with the index of their class in the method's named classes, or with a target for each of them."""
 
     x: Tensor
     """(B, C, H, W) float32 in [-1, 1]."""
     label: Tensor
-    """(B,) int64."""
+    """(B,) int64; where an image may be of several classes (B, classes) int64: 1, 0, or -1 = not known."""
 
 
 class Recipe(Protocol):

@@ -19,8 +19,8 @@ from seed_experiment import (
 )
 
 from baselines.classifier_ddim import ClassifierDdimConfig, GradientSamplerConfig
-from baselines.noisy_classifier import ClassifierConfig
 from baselines.presets import cxr256_cgddim
+from medanomaly.classifiers.network import ClassifierConfig
 from medanomaly.errors import ConfigError
 from medanomaly.methods.experiment import Experiment
 

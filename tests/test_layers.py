@@ -28,6 +28,7 @@ LAYER = {
     "medanomaly.evaluation": 3,
     "medanomaly.generation": 3,
     "medanomaly.methods": 4,
+    "medanomaly.classifiers": 4,
     "medanomaly.presets": 5,
     "baselines": 6,
     "deblur": 6,
@@ -39,6 +40,7 @@ LAYER = {
 
 SAME_LAYER = {
     ("medanomaly.checkpoint", "medanomaly.files"): "checkpoints are written whole",
+    ("medanomaly.classifiers", "medanomaly.methods"): "a classifier is trained as an experiment, like any method",
     ("medanomaly.datasets", "medanomaly.io"): "a manifest names files, io reads them",
     ("medanomaly.scoring", "medanomaly.metrics"): "an operating point is the threshold that is best by a metric",
 }

@@ -22,6 +22,7 @@ COMMANDS = {
     "calibrate": "trained weights with other map or sampler settings; thresholds chosen anew on val labels",
     "evaluate": "numbers with intervals on a manifest's test split, beside the floors",
     "benchmark": "several methods, data sets and seeds under one protocol, in one table",
+    "ablate": "a grid of settings of a diffusion model: bits/dim, FID, KID, diversity and samples of each, in one table",
     "report": "one HTML page from folders of evaluate, localize or train",
     "generate": "images from a diffusion model: of no class, by class name, or guided by a classifier",
     "evaluate-classifier": "a classifier's accuracy, F1 and AUROC by class and noise level, with intervals",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from baselines import BASELINE_PRESETS, BASELINES
+from medanomaly.classifiers.presets import CLASSIFIER_PRESETS
 from medanomaly.methods import METHODS
 from medanomaly.methods.experiment import Experiment, MethodConfig, ModelExperiment
 from medanomaly.presets import MODEL_PRESETS, PRESETS
@@ -12,5 +13,5 @@ from medanomaly.presets import MODEL_PRESETS, PRESETS
 ALL_METHODS: dict[str, type[MethodConfig]] = {**METHODS, **BASELINES}
 ALL_PRESETS: dict[str, Callable[[], Experiment]] = {**PRESETS, **BASELINE_PRESETS}
 """What localizes."""
-TRAINABLE_PRESETS: dict[str, Callable[[], ModelExperiment]] = {**ALL_PRESETS, **MODEL_PRESETS}
-"""What can be trained: the same, and diffusion models that localize nothing."""
+TRAINABLE_PRESETS: dict[str, Callable[[], ModelExperiment]] = {**ALL_PRESETS, **MODEL_PRESETS, **CLASSIFIER_PRESETS}
+"""What can be trained: the same, diffusion models that localize nothing, and classifiers."""

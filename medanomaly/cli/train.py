@@ -7,8 +7,9 @@ import hashlib
 import json
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -27,12 +28,12 @@ from medanomaly.datasets.dataset import ManifestDataset, refuse_unknown_labels, 
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.run_record import begin_run, data_facts, end_run
-from medanomaly.methods.experiment import ExperimentOf, ModelExperiment, localizing
+from medanomaly.methods.experiment import ExperimentOf, ModelExperiment, localizing, supervising
 from medanomaly.scoring.operating_point import OperatingPoint
 from medanomaly.training.batches import training_batches
 from medanomaly.training.log import environment
 from medanomaly.training.loop import fit, refuse_other_run
-from medanomaly.types import Batch, Observer
+from medanomaly.types import Batch, Observer, Sample
 from medanomaly.views.live import LiveView
 
 CACHE_BYTES = 2 * 2**30
@@ -115,7 +116,11 @@ def train(
             raise InputError(
                 f"has no {name} rows", code="E_SPLIT", path=data, fix="fill the split column, e.g. with `medanomaly data folder`"
             )
-    classes, localizer = experiment.method.classes, localizing(experiment)
+    classes, localizer, supervised = experiment.method.classes, localizing(experiment), supervising(experiment)
+    collate: Callable[[Sequence[Sample]], Batch] = partial(to_batch, classes=classes)
+    if supervised is not None:
+        classes, collate = supervised.label_classes, supervised.batch
+        splits = {name: supervised.usable(chosen, name, data) for name, chosen in splits.items()}
     if localizer is None:
         splits = {name: [without_annotations(record, classes) for record in chosen] for name, chosen in splits.items()}
     report = check_manifest(splits["train"] + splits["val"])
@@ -170,13 +175,15 @@ def train(
             num_steps=training.num_steps,
             flip=training.flip,
             num_workers=training.num_workers,
+            collate=collate,
+            augment=None if supervised is None else supervised.augment(),
         )
         if quiet:
             return made
         return iter(tqdm(made, total=training.num_steps, initial=first_step, unit="step", desc="training", file=sys.stderr))
 
     val_batches = [
-        to_batch([validation[index] for index in range(start, min(start + 32, len(validation)))], classes)
+        collate([validation[index] for index in range(start, min(start + 32, len(validation)))])
         for start in range(0, min(len(validation), 128), 32)
     ]
     watching = [] if view is None else [view]

@@ -95,6 +95,7 @@ def read_sample(record: Record, preprocess: PreprocessConfig, options: ReadOptio
         geometry=geometry,
         spacing_mm=record.spacing_mm if raw.spacing_mm is None else raw.spacing_mm,
         boxes=record.boxes,
+        observations=record.observations,
     )
 
 

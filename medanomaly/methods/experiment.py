@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
@@ -12,15 +12,30 @@ from torch import Tensor
 
 from medanomaly.checkpoint import load_checkpoint
 from medanomaly.config import from_dict, to_dict
+from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.scoring.finish import MapConfig
 from medanomaly.scoring.operating_point import OperatingPoint
+from medanomaly.training.batches import Augment
 from medanomaly.training.config import TrainingConfig
-from medanomaly.types import AnomalyMethod, MethodRecipe, Recipe
+from medanomaly.types import AnomalyMethod, Batch, MethodRecipe, Recipe, Sample
 
 DIFFUSION_MODEL = "diffusion_model"
 """Kind of a model that knows what images look like and not which are healthy; named here because :func:`load_trained` refuses it."""
+CLASSIFIER = "classifier"
+"""Kind of a model that names images and does not change them, refused as well."""
+NO_METHODS = {
+    DIFFUSION_MODEL: (
+        "is a diffusion model, which localizes nothing",
+        "give it to `medanomaly deblur` as prior or to `medanomaly generate`; to localize, train e.g. gray64-cfg",
+    ),
+    CLASSIFIER: (
+        "is a classifier, which localizes nothing",
+        "give it to `medanomaly evaluate-classifier` or to `medanomaly generate --classifier`; to localize, train e.g. gray64-cfg",
+    ),
+}
+"""Kind of what is trained and is no method -> what it is, and what it is for."""
 
 
 class ModelConfig(Protocol):
@@ -64,6 +79,24 @@ class MethodConfig(ModelConfig, Protocol):
 
     def restore(self, weights: dict[str, Tensor], *, image_channels: int, device: torch.device, source: str) -> AnomalyMethod:
         """The method with weights as its recipe's ``weights()`` gave them; ``source`` is named in errors."""
+
+
+@runtime_checkable
+class SupervisedConfig(ModelConfig, Protocol):
+    """The same of a model that learns what is said of an image, and chooses itself what of a manifest it learns from."""
+
+    @property
+    def label_classes(self) -> tuple[str, ...]:
+        """What may stand in the label column; () = it is not looked at."""
+
+    def usable(self, records: Sequence[Record], split: str, data: Path) -> list[Record]:
+        """The records of a split with anything to learn; an InputError where there is too little."""
+
+    def batch(self, samples: Sequence[Sample]) -> Batch:
+        """Training batch of samples, with its targets."""
+
+    def augment(self) -> Augment | None:
+        """How training images are varied; None = not at all."""
 
 
 MethodTable = Mapping[str, type[MethodConfig]]
@@ -123,6 +156,11 @@ def localizing(experiment: ModelExperiment) -> Experiment | None:
     return cast(Experiment, experiment) if isinstance(experiment.method, MethodConfig) else None
 
 
+def supervising(experiment: ModelExperiment) -> SupervisedConfig | None:
+    """Its config where that chooses what it learns from; None where all images of its classes are learned from."""
+    return experiment.method if isinstance(experiment.method, SupervisedConfig) else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainedMethod:
     """A method ready to localize, with what its checkpoint says about it."""
@@ -161,13 +199,10 @@ def load_trained(
         ConfigError: a sampler setting that cannot be; E_CALIBRATION, the stored healthy calibration is of another sampler.
     """
     checkpoint = load_checkpoint(path)
-    if kind_of(checkpoint.header) == DIFFUSION_MODEL:
-        raise CheckpointError(
-            "is a diffusion model, which localizes nothing",
-            code="E_KIND",
-            path=path,
-            fix="give it to `medanomaly deblur` as prior or to `medanomaly generate`; to localize, train e.g. gray64-cfg",
-        )
+    kind = kind_of(checkpoint.header)
+    if kind in NO_METHODS:
+        what, use = NO_METHODS[kind]
+        raise CheckpointError(what, code="E_KIND", path=path, fix=use)
     try:
         content = checkpoint.header["experiment"]
         experiment = Experiment.from_dict(content, methods)

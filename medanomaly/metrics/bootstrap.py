@@ -17,6 +17,8 @@ from medanomaly.rng import numpy_generator
 
 Statistic = Callable[[npt.NDArray[np.int64]], float]
 """(indices of images, repeats allowed) -> one number, NaN where it is not defined on them."""
+Statistics = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
+"""The same, (m,) numbers at once."""
 FEW_PATIENTS = 30
 """Below this a percentile interval is likely to cover less than it says."""
 MAX_EXACT_PATIENTS = 12
@@ -57,12 +59,21 @@ def patient_bootstrap(
     Drawing images instead treats the images of one patient as independent and gives intervals that are too narrow.
     The same seed and number of patients draw the same patients, so methods can be compared on common resamples.
     """
+    return patient_bootstraps(
+        lambda index: np.array([statistic(index)]), patient_ids, num_resamples=num_resamples, seed=seed, confidence=confidence
+    )[0]
+
+
+def patient_bootstraps(
+    statistics: Statistics, patient_ids: Sequence[str], *, num_resamples: int = 1000, seed: int = 0, confidence: float = 0.95
+) -> list[Interval]:
+    """:func:`patient_bootstrap` of several numbers that are made together, from the same draws."""
     patient = _patient_rows(patient_ids)
     images = [np.flatnonzero(patient == row) for row in range(int(patient.max()) + 1)]
     drawn = _draws(len(images), num_resamples, seed)
-    values = [statistic(np.concatenate([images[row] for row in rows])) for rows in drawn]
-    value = statistic(np.arange(len(patient_ids), dtype=np.int64))
-    return _interval(value, np.array(values, np.float64), patient, confidence)
+    resampled = np.array([statistics(np.concatenate([images[row] for row in rows])) for rows in drawn], np.float64)
+    measured = statistics(np.arange(len(patient_ids), dtype=np.int64))
+    return [_interval(value, values, patient, confidence) for value, values in zip(measured, resampled.T, strict=True)]
 
 
 def pooled_pixel_bootstrap(

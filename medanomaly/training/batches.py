@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, cast
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from medanomaly.datasets.dataset import to_batch
 from medanomaly.errors import ConfigError
-from medanomaly.rng import generator
+from medanomaly.rng import generator, stable_hash
 from medanomaly.types import Batch, Sample
+
+Augment = Callable[[Tensor, int], Tensor]
+"""(x (C, H, W) in [-1, 1], seed) -> a varied x of the same shape and range; the same seed varies it alike."""
 
 
 class SampleSource(Protocol):
@@ -25,14 +30,38 @@ class SampleSource(Protocol):
         """One sample."""
 
 
-class StepSampler(Sampler[list[int]]):
-    """Indices of the batches of steps ``first_step``, ``first_step + 1``, ... : an endless shuffled stream, epoch after epoch."""
+@dataclass(frozen=True, slots=True)
+class Augmented:
+    """Samples varied by a draw of (seed, epoch, index): each epoch sees other variants, and every run the same ones."""
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int, first_step: int, num_steps: int) -> None:
+    samples: SampleSource
+    augment: Augment
+    seed: int
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, position: int) -> Sample:
+        """Sample ``position mod n`` as epoch ``position div n`` sees it."""
+        epoch, index = divmod(position, len(self.samples))
+        sample = self.samples[index]
+        return replace(sample, x=self.augment(sample.x, stable_hash(self.seed, "augment", epoch, index)))
+
+
+class StepSampler(Sampler[list[int]]):
+    """Indices of the batches of steps ``first_step``, ``first_step + 1``, ... : an endless shuffled stream, epoch after epoch.
+
+    With ``by_epoch`` an index counts on through the epochs: ``epoch * num_samples + index``.
+    """
+
+    def __init__(
+        self, num_samples: int, batch_size: int, seed: int, first_step: int, num_steps: int, *, by_epoch: bool = False
+    ) -> None:
         if num_samples < 1:
             raise ConfigError("the training split holds no image", code="E_EMPTY", fix="check the manifest's split column")
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.first_step, self.num_steps = first_step, num_steps
+        self.by_epoch = by_epoch
 
     def __iter__(self) -> Iterator[list[int]]:
         orders: dict[int, list[int]] = {}
@@ -43,7 +72,7 @@ class StepSampler(Sampler[list[int]]):
                 if epoch not in orders:
                     drawn = torch.randperm(self.num_samples, generator=generator(self.seed, "epoch", epoch))
                     orders = {key: value for key, value in orders.items() if key >= epoch - 1} | {epoch: drawn.tolist()}
-                chosen.append(orders[epoch][offset])
+                chosen.append(orders[epoch][offset] + (epoch * self.num_samples if self.by_epoch else 0))
             yield chosen
 
     def __len__(self) -> int:
@@ -60,13 +89,27 @@ def training_batches(
     num_steps: int,
     flip: bool,
     num_workers: int = 0,
+    collate: Callable[[Sequence[Sample]], Batch] | None = None,
+    augment: Augment | None = None,
 ) -> Iterator[Batch]:
-    """Batches for steps first_step .. num_steps - 1; mirrored left-right by a draw of (seed, step), whatever the workers."""
-    sampler = StepSampler(len(samples), batch_size, seed, first_step, num_steps)
+    """Batches for steps first_step .. num_steps - 1, whatever the workers.
+
+    Args:
+        samples: what is learned from.
+        classes: names of the classes, for the labels.
+        batch_size: images a step.
+        seed: of order, mirroring and augmentation.
+        first_step, num_steps: which steps.
+        flip: mirror left-right by a draw of (seed, step).
+        num_workers: loading processes.
+        collate: makes a batch of samples; None = one class an image, by its label.
+        augment: varies an image by a draw of (seed, epoch, index); None = not at all.
+    """
+    sampler = StepSampler(len(samples), batch_size, seed, first_step, num_steps, by_epoch=augment is not None)
     loader = DataLoader(
-        cast("Dataset[Sample]", samples),
+        cast("Dataset[Sample]", samples if augment is None else Augmented(samples, augment, seed)),
         batch_sampler=sampler,
-        collate_fn=partial(to_batch, classes=tuple(classes)),
+        collate_fn=partial(to_batch, classes=tuple(classes)) if collate is None else collate,
         num_workers=num_workers,
         generator=generator(seed, "loader"),
         timeout=300 if num_workers else 0,

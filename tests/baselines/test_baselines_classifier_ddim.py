@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from toys import TINY, gaussian_denoiser, images
 
 from baselines.classifier_ddim import ClassifierDdim, ClassifierDdimConfig, GradientSamplerConfig
-from baselines.noisy_classifier import ClassifierConfig, NoisyClassifier, log_prob_of
+from medanomaly.classifiers.network import ClassifierConfig, NoisyClassifier, log_prob_of
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import ConfigError
 from medanomaly.training.config import TrainingConfig

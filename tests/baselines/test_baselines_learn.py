@@ -16,7 +16,7 @@ from torch import Tensor
 from baselines.autoencoder import AutoencoderConfig
 from baselines.classifier_ddim import ClassifierDdimConfig, GradientSamplerConfig
 from baselines.noise_start import NoiseStartConfig, NoiseStartSamplerConfig
-from baselines.noisy_classifier import ClassifierConfig
+from medanomaly.classifiers.network import ClassifierConfig
 from medanomaly.datasets.phantom import Phantom, draw_phantom
 from medanomaly.diffusion.unet import NetworkConfig
 from medanomaly.methods.experiment import MethodConfig

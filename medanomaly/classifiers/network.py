@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,23 +70,43 @@ class NoisyClassifier(nn.Module):
         self.encoder.out = nn.Identity()
         self.head = nn.Sequential(nn.GroupNorm(config.norm_groups, self.width), nn.SiLU(), nn.Linear(self.width, len(classes)))
 
-    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """(B, classes) scores before the softmax, of x_t (B, C, H, W) at levels t (B,) in 0..T."""
+    def features(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """(B, width) numbers that the last layer reads, of x_t (B, C, H, W) at levels t (B,) in 0..T."""
+        # The encoder's own table of levels starts at level 1; level 0 asks its first row.
         flat = self.encoder(x_t, t.clamp(min=1) - 1)
         pooled = flat.reshape(len(x_t), self.width, -1).mean(dim=2)  # (B, width)
-        scores: Tensor = self.head(pooled)
+        read: Tensor = self.head[:-1](pooled)
+        return read
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """(B, classes) scores before softmax or sigmoid, of x_t (B, C, H, W) at levels t (B,) in 0..T."""
+        scores: Tensor = self.head[-1](self.features(x_t, t))
         return scores
 
 
+def class_index(name: str, classes: Sequence[str]) -> int:
+    """Position of a class by name.
+
+    Raises:
+        ConfigError: E_CLASS with the nearest known name.
+    """
+    if name not in classes:
+        near = difflib.get_close_matches(name, classes, n=1)
+        raise ConfigError(
+            f"class {name!r} is unknown; this classifier knows {', '.join(classes)}",
+            code="E_CLASS",
+            fix=f"did you mean {near[0]!r}?" if near else "",
+        )
+    return list(classes).index(name)
+
+
 def log_prob_of(classifier: NoisyClassifier, name: str) -> LogProbFn:
-    """Log-probability of one class by name, for guidance.
+    """Log-probability of one of the classes that exclude each other, by name, for guidance.
 
     Raises:
         ConfigError: the classifier does not know the class.
     """
-    if name not in classifier.classes:
-        raise ConfigError(f"class {name!r} is unknown; this classifier knows {', '.join(classifier.classes)}", code="E_CLASS")
-    column = classifier.classes.index(name)
+    column = class_index(name, classifier.classes)
 
     def log_prob(x_t: Tensor, t: int) -> Tensor:
         levels = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)

@@ -1,0 +1,1 @@
+"""Classifiers of noisy images: they guide a diffusion model to a class, and read what it made."""
