@@ -82,6 +82,7 @@ weights-lgg64-cfg: $(INSTALLED) ## retrain and measure the shipped brain MRI wei
 		--columns.mask mask --columns.blank-mask empty --columns.intensity-high p995 --labels '{"0": healthy, "1": diseased}' \
 		--where '{use: "1"}'
 	$(BIN)/medanomaly train gray64-cfg --data runs/lgg.csv --allow-outside true --out runs/lgg64-cfg --training.num-steps 5000 \
+		--method.map.change brighter --method.map.smooth-px 1.0 \
 		--licence "CC BY-NC-SA 4.0 (trained on the LGG Segmentation Dataset, Buda et al. 2019): research, non-commercial"
 	$(BIN)/medanomaly evaluate runs/lgg64-cfg runs/lgg.csv runs/eval-lgg --allow-outside true --max-val-images 128 \
 		--title "Brain MRI (FLAIR), lower-grade glioma, 64 x 64"
