@@ -2,13 +2,17 @@
 
     python -m benchmarks.deblur_estimate --phantoms 20 --phantom_sizes 128 256 --sharp 100
     python -m benchmarks.deblur_estimate --images FOLDER --num_images 100 --sharp 200 --harm 10
+    python -m benchmarks.deblur_estimate --manifest cxr.csv --side 64 --phantoms 1 --phantom_sizes 54 --lengths --sharp 100
+
+Images of a folder keep their size; those of a manifest are brought to a side, as a model sees them.
 
 Every scene is blurred by a straight motion at a random angle and cropped to what the blur saw whole, so borders are unknown; then
 noise is added and the result rounded to 8 bits. Phantoms are drawn without film noise: noise that moves with the patient would be a
 gift to the estimator. Three tables:
 
 - motion: share of images whose length is right within 1 px and angle within 5 degrees, share claimed, and claimed although wrong;
-- sharp: how many images without motion are claimed as motion; as they are, and softened, enlarged, stretched, framed or as JPEG;
+- sharp: how many images without motion are claimed as motion, and changed, since Wiener's filter with that motion passes the gates; as
+  they are with each noise, and softened, enlarged, stretched, framed or as JPEG with the lowest; with exact (Clopper-Pearson) intervals;
 - harm (``--harm N``): dB gained or lost by Wiener's filter with the right kernel, with one of a length 2 px or an angle 10 degrees
   off, and with the estimated one; on images without motion and with a curved one, too. Kept = passed the gates of ``deblur/gate.py``.
 
@@ -19,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import io
 import json
 import math
 import sys
@@ -31,81 +34,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
-from scipy import ndimage, signal
+from scipy import stats
 from torch import Tensor
 
+from benchmarks.deblur_scenes import SHARP, Plane, films_of, gray, observed, quiet_phantom
 from deblur.blur import blur_periodic
 from deblur.classical import wiener
 from deblur.estimate import MotionEstimate, estimate_motion, kernel_deficit, turned
 from deblur.gate import Verdict, kernel_gate, post_gate, pre_gate
 from deblur.kernels import identity, linear_motion, random_motion
 from deblur.quality import effective_noise, psnr
-from medanomaly.datasets.phantom import block_mean, draw_anatomy, draw_thorax, heart_coverage, lung_coverage
-from medanomaly.io.reader import read_image
+from deblur.spectral_prior import expected_residual
 from medanomaly.rng import generator, numpy_generator
 
-Plane = np.ndarray[Any, np.dtype[np.float64]]
 Row = dict[str, float | str | bool]
 
 
-def quiet_phantom(seed: int, size: int, patient: int) -> Plane:
-    """(size, size) in [0, 1]: a healthy chest as :mod:`medanomaly.datasets.phantom` draws it, without film noise or rounding."""
-    anatomy = draw_anatomy(numpy_generator(seed, "deblur-anatomy", patient))
-    grid = (np.arange(4 * size) + 0.5) / (4 * size) - 0.5
-    rows, columns = np.meshgrid(grid, grid, indexing="ij")
-    turn = numpy_generator(seed, "deblur-turn", patient).uniform(-0.04, 0.04)
-    y, x = np.cos(turn) * rows - np.sin(turn) * columns, np.sin(turn) * rows + np.cos(turn) * columns
-    lungs = [lung_coverage(x, y, anatomy, side, 0.0) * (1 - heart_coverage(x, y, anatomy)) for side in (0, 1)]
-    return block_mean(ndimage.gaussian_filter(draw_thorax(x, y, anatomy, lungs), 2.0))
-
-
-def gray(path: Path) -> Plane:
-    """(H, W) in [0, 1] of a gray image file."""
-    raw = read_image(path)
-    low, high = raw.value_range or (float(raw.pixels.min()), float(raw.pixels.max()))
-    return np.asarray((raw.pixels[0].astype(np.float64) - low) / (high - low))
-
-
-def observed(scene: Plane, kernel: Tensor, noise: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """(picture, truth) both (1, 1, H, W) in [0, 1]: blurred where the blur sees everything, noise in levels, 8 bits."""
-    taps = kernel.numpy()
-    seen = signal.fftconvolve(scene, taps, mode="valid")
-    down, right = taps.shape[0] // 2, taps.shape[1] // 2
-    truth = scene[down : down + seen.shape[0], right : right + seen.shape[1]]
-    picture = np.clip(np.rint(255 * seen + noise * random.normal(size=seen.shape)), 0, 255) / 255
-    return torch.from_numpy(picture)[None, None], torch.from_numpy(truth.copy())[None, None]
-
-
-def as_jpeg(scene: Plane) -> Plane:
-    """The scene after JPEG of quality 85."""
-    memory = io.BytesIO()
-    Image.fromarray(np.rint(255 * scene.clip(0, 1)).astype(np.uint8)).save(memory, "JPEG", quality=85)
-    return np.asarray(Image.open(memory), dtype=np.float64) / 255
-
-
-def framed(scene: Plane) -> Plane:
-    """The scene inside a black collimator frame that is turned by 5 degrees, with a white marker."""
-    frame = np.zeros_like(scene)
-    rows, columns = scene.shape
-    frame[rows // 10 : -rows // 10, columns // 8 : -columns // 8] = 1
-    frame = ndimage.rotate(frame, 5, reshape=False, order=1)
-    lit = scene * frame
-    lit[rows // 8 : rows // 8 + 6, columns // 5 : columns // 5 + 3] = 1
-    return np.asarray(lit)
-
-
-SHARP: dict[str, Callable[[Plane], Plane]] = {
-    "as it is": lambda scene: scene,
-    "Gaussian 0.7 px": lambda scene: ndimage.gaussian_filter(scene, 0.7),
-    "Gaussian 1.5 px": lambda scene: ndimage.gaussian_filter(scene, 1.5),
-    "Gaussian 1.4 x 1 px": lambda scene: ndimage.gaussian_filter(scene, (1.4, 1.0)),
-    "enlarged 1.6 times": lambda scene: ndimage.zoom(scene, 1.6, order=3),
-    "rows stretched 1.3 times": lambda scene: ndimage.zoom(scene, (1.3, 1), order=3),
-    "turned frame, marker": framed,
-    "JPEG 85": as_jpeg,
-}
-"""Images without motion, and what else may look like it."""
+def clopper_pearson(found: int, count: int) -> tuple[float, float]:
+    """Exact 95 % interval of a share (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404)."""
+    low = float(stats.beta.ppf(0.025, found, count - found + 1)) if found else 0.0
+    return low, float(stats.beta.ppf(0.975, found + 1, count - found)) if found < count else 1.0
 
 
 def estimated(picture: Tensor, known: float | None) -> tuple[MotionEstimate, float]:
@@ -119,7 +67,9 @@ def restored(picture: Tensor, truth: Tensor, kernel: Tensor, noise_sd: float) ->
     """(dB gained over the picture, the post-gate's verdict) of Wiener's filter with a kernel."""
     result = wiener(picture, kernel, noise_sd)
     border = max(kernel.shape) // 2
-    verdict = post_gate(picture[0], result[0], blur_periodic(result, kernel)[0], noise_sd, level=0, border=border)
+    expected = expected_residual(picture[0, 0], kernel, noise_sd)
+    again = blur_periodic(result, kernel)[0]
+    verdict = post_gate(picture[0], result[0], again, noise_sd, level=0, border=border, expected_residual=expected)
     gain = psnr(result[0].clamp(0, 1), truth[0]) - psnr(picture[0], truth[0])
     return gain, verdict
 
@@ -141,14 +91,22 @@ def motion_rows(title: str, scenes: list[Plane], arguments: argparse.Namespace) 
 
 
 def sharp_rows(title: str, scenes: list[Plane], arguments: argparse.Namespace) -> Iterator[Row]:
-    """One row an image without motion and what was done to it; all images as they are, a quarter of them otherwise."""
-    for name, change in SHARP.items():
+    """One row an image without motion, noise and what was done to it; all images as they are, a quarter of them otherwise."""
+    lowest = min(arguments.noises)
+    variants = [("as it is", noise) for noise in arguments.noises] + [(name, lowest) for name in SHARP if name != "as it is"]
+    for name, noise in variants[: len(arguments.noises)] if arguments.plain else variants:
         for index, scene in enumerate(scenes if name == "as it is" else scenes[: max(1, len(scenes) // 4)]):
-            random = numpy_generator(arguments.seed, "deblur-benchmark-sharp", title, name, index)
-            # Film noise of the image itself stays; of the two noises the lower one is harder.
-            picture, _ = observed(change(scene).clip(0, 1), identity(), min(arguments.noises), random)
+            key = (title, name, index) if noise == lowest else (title, name, index, noise)
+            random = numpy_generator(arguments.seed, "deblur-benchmark-sharp", *key)
+            # Film noise of the image itself stays.
+            picture, truth = observed(SHARP[name](scene).clip(0, 1), identity(), noise, random)
             found, seconds = estimated(picture, None)
-            row: Row = {"table": "sharp", "set": title, "change": name, "image": index, "claimed": found.is_motion}
+            gain, changed = 0.0, False
+            if found.is_motion:
+                gain, verdict = restored(picture, truth, found.kernel(), effective_noise(noise / 255))
+                changed = verdict.accepted
+            row: Row = {"table": "sharp", "set": title, "noise": noise, "change": name, "image": index}
+            row |= {"claimed": found.is_motion, "changed": changed, "gain": gain if changed else 0.0}
             row |= {"ratio": found.log_likelihood_ratio, "length": found.length_px, "angle": found.angle_deg}
             yield row | {"confidence": found.confidence, "cpu_s": seconds}
 
@@ -187,7 +145,11 @@ def summaries(rows: list[Row]) -> Iterator[str]:
     """The three tables, as Markdown."""
     groups: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
     for row in rows:
-        keys = {"motion": ("set", "noise", "length"), "sharp": ("set", "change"), "harm": ("set", "noise", "motion", "kernel")}
+        keys = {
+            "motion": ("set", "noise", "length"),
+            "sharp": ("set", "noise", "change"),
+            "harm": ("set", "noise", "motion", "kernel"),
+        }
         groups[(row["table"], *(row[key] for key in keys[str(row["table"])]))].append(row)
 
     def column(group: list[Row], key: str) -> Plane:
@@ -201,11 +163,15 @@ def summaries(rows: list[Row]) -> Iterator[str]:
             cells = [*key[1:], len(group), f"{right.mean():.0%}", f"{claimed.mean():.0%}", f"{(right * claimed).mean():.0%}"]
             cells += [int(((1 - right) * claimed).sum()), f"{np.median(column(group, 'ratio')):.1f}"]
             yield f"| {' | '.join(map(str, cells))} | {column(group, 'cpu_s').mean():.2f} |"
-    yield "\n| set | without motion | images | claimed | largest ratio at 3 px or more |\n|---|---|---|---|---|"
+    yield "\n| set | noise | without motion | images | claimed | changed | share changed, 95 % | worst dB | largest ratio, 3 px or more |"
+    yield "|---|---|---|---|---|---|---|---|---|"
     for key, group in groups.items():
         if key[0] == "sharp":
             largest = max((float(row["ratio"]) for row in group if float(row["length"]) >= 3), default=math.nan)
-            yield f"| {key[1]} | {key[2]} | {len(group)} | {int(column(group, 'claimed').sum())} | {largest:.1f} |"
+            claimed, changed = (int(column(group, name).sum()) for name in ("claimed", "changed"))
+            low, high = clopper_pearson(changed, len(group))
+            cells = [*key[1:], len(group), claimed, changed, f"{low:.1%} to {high:.1%}", f"{column(group, 'gain').min():+.1f}"]
+            yield f"| {' | '.join(map(str, cells))} | {largest:.1f} |"
     yield "\n| set | noise | motion | kernel | images | dB mean | dB worst | kept | dB worst kept |"
     yield "|---|---|---|---|---|---|---|---|---|"
     for key, group in groups.items():
@@ -221,7 +187,14 @@ def main() -> int:
     parser.add_argument("--phantoms", type=int, default=0, help="phantoms of each size")
     parser.add_argument("--phantom_sizes", type=int, nargs="+", default=[128])
     parser.add_argument("--images", type=Path, help="folder of sharp gray images")
-    parser.add_argument("--num_images", type=int, default=50, help="of the folder, drawn by the seed")
+    parser.add_argument(
+        "--num_images", type=int, default=50, help="of the folder, drawn by the seed; or of the split, spread over it"
+    )
+    parser.add_argument("--manifest", type=Path, help="manifest of sharp gray images")
+    parser.add_argument("--split", default="test", help="of the manifest")
+    parser.add_argument("--side", type=int, default=64, help="that images of the manifest are brought to, px")
+    parser.add_argument("--allow_outside", action="store_true", help="the manifest may name files outside of its own folder")
+    parser.add_argument("--plain", action="store_true", help="sharp images only as they are")
     parser.add_argument("--lengths", type=float, nargs="*", default=[5.0, 10.0], help="px")
     parser.add_argument("--noises", type=float, nargs="+", default=[0.5, 5.0], help="standard deviations, 8-bit levels")
     parser.add_argument("--tell_noise", action="store_true", help="tell the estimator the noise instead of fitting it")
@@ -237,9 +210,13 @@ def main() -> int:
         files = sorted(path for path in arguments.images.rglob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg", ".dcm"))
         order = numpy_generator(arguments.seed, "deblur-benchmark-files").permutation(len(files))
         sets["images"] = lambda index: gray(files[order[index % len(files)]])
+    if arguments.manifest:
+        most = max(arguments.num_images if arguments.lengths else 0, arguments.sharp, arguments.harm)
+        films = films_of(arguments.manifest, arguments.split, most, arguments.side, allow_outside=arguments.allow_outside)
+        sets[f"{arguments.split} films {arguments.side}"] = lambda index: films[index]
     rows: list[Row] = []
     for title, scene_of in sets.items():
-        count = arguments.num_images if title == "images" else arguments.phantoms
+        count = arguments.phantoms if title.startswith("phantom") else arguments.num_images
         scenes = [scene_of(index) for index in range(max(count if arguments.lengths else 0, arguments.sharp, arguments.harm))]
         for made in (
             motion_rows(title, scenes[:count], arguments),

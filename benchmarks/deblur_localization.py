@@ -1,12 +1,14 @@
 """What blur costs a localizer, and what deblurring gives back: the same checkpoint and thresholds on sharp, blurred and deblurred images.
 
-    python -m benchmarks.deblur_localization phantom64-cfg demo-output/phantoms/manifest.csv deblur-ap --prior runs/phantom64-prior
+    medanomaly data phantom runs/phantom-test --num-patients 120 --seed 1 --fractions '[0,0.3,0.7]'
+    python -m benchmarks.deblur_localization phantom64-cfg runs/phantom-test/manifest.csv deblur-phantom --prior phantom64-cfg
 
 Every test image is blurred at the model's side by a straight motion at a random angle, its border continued outwards, made noisy and
 rounded to 8 bits; then it is deblurred by total variation and by DiffPIR, once with the right kernel and without gates, once with the
 kernel estimated and the gates on. Thresholds are chosen once, on the sharp val images: the detector does not know that anything happened.
 Intervals are 95 % bootstraps over patients; differences are of each image's Dice to the blurred image's. Images that localizer or prior
-have seen are refused. Writes table.md and results.json. Counts as a test evaluation of the localizer's weights.
+have seen are refused. A CFG checkpoint may serve as the prior by its null class, also the localizer's own. Writes table.md and
+results.json. Counts as a test evaluation of the localizer's weights.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ from deblur.diffpir import DiffPirConfig, to_model
 from deblur.kernel_spec import KernelSpec
 from deblur.kernels import linear_motion
 from deblur.policy import plan
+from deblur.quality import psnr
 from deblur.restore import START_LEVEL, ZETA, Restorer, load_restorer
+from medanomaly.cli.deblur import named
 from medanomaly.cli.device import choose_device
 from medanomaly.cli.evaluate import SHIPPED, refuse_seen, resolve_checkpoint, samples_of
 from medanomaly.cli.methods import ALL_METHODS
@@ -50,7 +54,8 @@ from medanomaly.rng import numpy_generator
 from medanomaly.training.log import environment
 from medanomaly.types import Sample
 
-METRICS = ("pixel AP", "pixel AUROC", "Dice @ val-Dice threshold")
+METRICS = ("pixel AP", "pixel AUROC", "Dice @ val-Dice threshold", "image AUROC")
+DIFFERENCE = "Dice - blurred"
 
 
 def blurred_case(record: Record, sample: Sample, length: float, noise: float, seed: int) -> Case:
@@ -93,15 +98,22 @@ def numbers(found: MethodStudy, healthy: str, against: MethodStudy | None, num_r
         dice, _, patients = per_image(found, healthy)
         before, _, _ = per_image(against, healthy)
         gain = dice - before
-        made["Dice - blurred"] = asdict(
+        made[DIFFERENCE] = asdict(
             patient_bootstrap(lambda index: float(gain[index].mean()), patients, num_resamples=num_resamples)
         )
     return made
 
 
+def fidelity(images: Sequence[Tensor], cases: Sequence[Case], num_resamples: int) -> dict[str, Any]:
+    """PSNR in dB of the images against the sharp ones, clamped, with its interval."""
+    values = np.array([psnr(image.clamp(0, 1), case.truth) for image, case in zip(images, cases, strict=True)])
+    patients = [case.record.patient_id for case in cases]
+    return asdict(patient_bootstrap(lambda index: float(values[index].mean()), patients, num_resamples=num_resamples))
+
+
 def written(out: Path, rows: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Any], notes: Sequence[str]) -> str:
     """Write table.md and results.json; returns the table."""
-    columns = [*METRICS, "Dice - blurred"]
+    columns = ["PSNR", *METRICS, DIFFERENCE]
     cells = [[name, *(cell(row.get(column)) for column in columns), f"{row['changed']:.0%}"] for name, row in rows.items()]
     text = as_markdown(["images", *columns, "changed"], cells, notes)
     with atomic_write(out / "table.md") as stream:
@@ -116,7 +128,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("checkpoint", type=Path, help="of a localizer, or the name of shipped weights")
     parser.add_argument("manifest", type=Path, help="with masks, test rows, and val rows for the threshold")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--prior", default="", help="of DiffPIR; empty = total variation only")
+    parser.add_argument("--prior", default="", help="of DiffPIR, or shipped weights by name; empty = total variation only")
     parser.add_argument("--length", type=float, default=10.0, help="of the motion, px at the model's side")
     parser.add_argument("--noise", type=float, default=0.5, help="standard deviation, 8-bit levels")
     parser.add_argument("--steps", type=int, default=20, help="of DiffPIR")
@@ -142,10 +154,10 @@ def main(words: Sequence[str] | None = None) -> int:
         raise InputError("needs test and val rows", code="E_SPLIT", path=options.manifest, fix="fill the split column")
     refuse_seen(test.records, trained, options.manifest)
     config = DiffPirConfig(num_steps=options.steps, t_start=options.start_level, zeta=options.zeta)
-    names = {"TV": "tv", **({f"DiffPIR-{options.steps}": options.prior} if options.prior else {})}
+    names = {"TV": "tv", **({f"DiffPIR-{options.steps}": named(options.prior)} if options.prior else {})}
     restorers = {name: load_restorer(solver, device, config=config, seed=options.seed) for name, solver in names.items()}
     if options.prior:
-        refuse_seen_by_prior(Path(options.prior), test.records, what="the prior", data=options.manifest)
+        refuse_seen_by_prior(Path(named(options.prior)), test.records, what="the prior", data=options.manifest)
     healthy = trained.experiment.method.target
     measure = MeasureConfig(num_resamples=options.num_resamples, regions=False)
 
@@ -173,6 +185,7 @@ def main(words: Sequence[str] | None = None) -> int:
         seen = [replace(sample, x=to_model(image.clamp(0, 1))) for sample, image in zip(samples, images, strict=True)]
         found = studied(name, seen, (), sharp.points)
         rows[name] = numbers(found, healthy, blurred, options.num_resamples) | {"changed": changed}
+        rows[name]["PSNR"] = fidelity(images, cases, options.num_resamples)
         blurred = found if blurred is None else blurred
     fingerprint = manifest_fingerprint(records)
     counted = record_test_evaluation(weights, options.out, manifest_sha256=fingerprint, num_images=len(test), shipped=SHIPPED)

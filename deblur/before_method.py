@@ -8,6 +8,8 @@ beside whose bars the blur model does not hold: the gates then leave such an ima
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -18,7 +20,7 @@ from deblur.kernel_spec import KernelSpec
 from deblur.policy import Policy, judge, plan
 from deblur.restore import Restorer
 from medanomaly.errors import ConfigError
-from medanomaly.types import AnomalyMethod, AnomalyResult, WalkObserver
+from medanomaly.types import AnomalyMethod, AnomalyResult, Sample, WalkObserver
 
 STEP = 1 / 255
 """Images are taken for 8-bit ones: after resizing nobody knows."""
@@ -86,6 +88,10 @@ class GatedDeblur:
         """The method with this step before it."""
         return DeblurredFirst(method, self)
 
+    def samples(self, samples: Sequence[Sample]) -> DeblurredSamples:
+        """The samples with their images deblurred, so that several methods can be compared on the same ones."""
+        return DeblurredSamples(samples, self)
+
     def said(self) -> str:
         """What became of the images, in words."""
         return ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(self.counts.items())) or "no image"
@@ -101,3 +107,24 @@ class DeblurredFirst:
     def localize(self, x: Tensor, observer: WalkObserver | None = None) -> AnomalyResult:
         """x (B, 1, H, W) in [-1, 1] -> the method's answer to what the transform makes of it."""
         return self.method.localize(self.transform(x), observer)
+
+
+class DeblurredSamples(Sequence[Sample]):
+    """Samples whose images have gone through a transform: each once, when first asked for, and then kept (4 bytes a pixel)."""
+
+    def __init__(self, samples: Sequence[Sample], transform: GatedDeblur) -> None:
+        """Neither is asked for anything yet; the samples need a length and integer indices."""
+        self.inner, self.transform = samples, transform
+        self.images: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        """As many as there were."""
+        return len(self.inner)
+
+    def __getitem__(self, index: int) -> Sample:  # type: ignore[override]
+        """The sample, its image deblurred or as it came; IndexError beyond the end."""
+        sample = self.inner[index]
+        if index not in self.images:
+            self.images[index] = self.transform.one(sample.x)
+        # A copy, so that nobody's change of it reaches the next reader.
+        return replace(sample, x=self.images[index].clone())

@@ -36,6 +36,11 @@ MAX_ITERATIONS = 25
 TOLERANCE = 1e-3
 """Of :func:`prox_masked`. On 256 px windows of photographs with a motion of 10 px, what comes out is then within .1 dB of the
 exact minimum for rho >= 1e-3, .3 dB at 1e-4 and 1.5 dB at 1e-6, where the exact minimum would take hundreds of iterations."""
+CAUTIOUS_BELOW, CAUTION = 1e-5, 0.1
+"""Below that rho, the preconditioner takes .1 for it. Divided by |K|^2 + 1e-10, what the border leaves unexplained at the kernel's zeros
+is blown up in the first iterations, and the exact minimum, which would take it back, is thousands of iterations away. With the larger
+number those frequencies stay near z and come last (Hanke, Nagy & Plemmons 1993: preconditioned iterative regularisation). On a phantom
+of 64 px and a motion of 10 px, 25 iterations at rho = 1e-10 miss the minimum by an rms of .12 instead of 3.8."""
 
 
 def otf(kernel: Tensor, size: tuple[int, int]) -> Tensor:
@@ -162,7 +167,9 @@ class MaskedBlur:
         """k correlated with M r, the adjoint of :meth:`forward`."""
         return filtered(r.double() * self.mask, self.transfer.conj())
 
-    def solve(self, gradient: Tensor, penalty: Tensor, max_iterations: int, tolerance: float) -> Tensor:
+    def solve(
+        self, gradient: Tensor, penalty: Tensor, max_iterations: int, tolerance: float, *, caution: Tensor | None = None
+    ) -> Tensor:
         """x with (A' M A + penalty) x = gradient, by conjugate gradients, each plane on its own.
 
         Vectors are kept as half spectra, so that an iteration costs one transform there and one back. The preconditioner is the
@@ -174,13 +181,14 @@ class MaskedBlur:
             max_iterations: of conjugate gradients.
             tolerance: a plane is done when its residual is this share of ``gradient``, both in the preconditioner's norm, which
                 weights a frequency by what is still to be gained there.
+            caution: what the preconditioner takes for the penalty, of the same shape; None = the penalty.
 
         Returns:
             (B, C, H, W) float64.
         """
         size = gradient.shape[-2:]
         power = self.transfer.abs().square()
-        preconditioner = power * self.mask.double().mean((-2, -1), keepdim=True) + penalty
+        preconditioner = power * self.mask.double().mean((-2, -1), keepdim=True) + (penalty if caution is None else caution)
         # Columns strictly between 0 and the highest frequency stand for two of the full spectrum.
         twice = power.new_full((size[1] // 2 + 1,), 2.0)
         twice[0] = 1.0
@@ -257,10 +265,13 @@ def _masked_solver(
 ) -> Callable[[Tensor, float | Tensor], Tensor]:
     refuse_nonfinite(y)
     blur = MaskedBlur.of(kernel, mask, y)
+    hidden = ~blur.mask.all(-1, keepdim=True).all(-2, keepdim=True)
 
     def solve(z: Tensor, rho: float | Tensor) -> Tensor:
-        gradient = blur.adjoint(y - blur.forward(z))
-        return (z + blur.solve(gradient, _weight(rho, z), max_iterations, tolerance)).to(z.dtype)
+        gradient, weight = blur.adjoint(y - blur.forward(z)), _weight(rho, z)
+        # With everything observed the preconditioner is exact as it is.
+        caution = torch.where((weight < CAUTIOUS_BELOW) & hidden, CAUTION, weight)
+        return (z + blur.solve(gradient, weight, max_iterations, tolerance, caution=caution)).to(z.dtype)
 
     return solve
 

@@ -21,13 +21,12 @@ from pydicom.uid import generate_uid
 from medanomaly import __version__
 from medanomaly.errors import InputError
 from medanomaly.io.dicom import _group, _silent_pydicom
-from medanomaly.io.dicom_codes import SOURCE_IMAGE
-from medanomaly.io.dicom_identity import read_source, template
+from medanomaly.io.dicom_identity import read_source
 from medanomaly.io.dicom_values import numbers_of
 from medanomaly.io.faults import library_faults
 
-SERIES_NUMBER = 9004
-"""High, so that it comes after a study's own series."""
+SERIES_NUMBER = 9005
+"""High, so that it comes after a study's own series and those of :data:`medanomaly.io.dicom_making.SERIES_NUMBERS`."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -141,9 +140,7 @@ def write_derived(
         InputError: E_BURNED_IN, the source says that text is burned into its pixels and the patient is not to be kept.
     """
     # Here, because the library takes seconds to import and most jobs write no DICOM.
-    from highdicom.sc import SCImage
-    from highdicom.sr import CodedConcept
-
+    from medanomaly.io.dicom_capture import capture
     from medanomaly.io.dicom_making import NAME, WARNING, plain_ascii
     from medanomaly.io.dicom_out import Target, write_dicom
 
@@ -155,56 +152,30 @@ def write_derived(
             path=source,
             fix="--keep-patient true for use inside the hospital",
         )
-    study = Target.of(facts).study_uid
-    shown = template(facts, study_uid=study, frame_of_reference_uid=None)
     wide = int(dicom.display.BitsAllocated) == 16
-    made = SCImage(
-        pixel_array=np.ascontiguousarray(stored).view(np.uint16 if wide else np.uint8),
-        photometric_interpretation=str(dicom.display.PhotometricInterpretation),
-        bits_allocated=16 if wide else 8,
-        coordinate_system="PATIENT",
-        # The library wants a guess where the image says nothing; it is taken back below.
-        patient_orientation=facts.patient_orientation or ("L", "P"),
-        pixel_spacing=facts.spacing_mm,
-        study_instance_uid=shown.StudyInstanceUID,
-        series_instance_uid=generate_uid(prefix=None),
-        series_number=SERIES_NUMBER,
-        sop_instance_uid=generate_uid(prefix=None),
-        instance_number=1,
-        manufacturer=NAME,
-        manufacturer_model_name=f"{NAME} deblur",
-        software_versions=__version__,
-        device_serial_number=settings,
-        series_description=f"Deblurred - {WARNING}",
-        patient_id=shown.PatientID,
-        patient_name=str(shown.PatientName),
-        patient_birth_date=shown.PatientBirthDate,
-        patient_sex=shown.PatientSex,
-        accession_number=shown.AccessionNumber,
-        study_id=shown.StudyID,
-        study_date=shown.StudyDate or None,
-        study_time=shown.StudyTime or None,
-        referring_physician_name=str(shown.ReferringPhysicianName),
-        specific_character_set=shown.SpecificCharacterSet,
+    made = capture(
+        np.ascontiguousarray(stored).view(np.uint16 if wide else np.uint8),
+        facts,
+        study_uid=Target.of(facts).study_uid,
+        photometric=str(dicom.display.PhotometricInterpretation),
+        bits=16 if wide else 8,
+        making={
+            "series_instance_uid": generate_uid(prefix=None),
+            "series_number": SERIES_NUMBER,
+            "sop_instance_uid": generate_uid(prefix=None),
+            "instance_number": 1,
+            "manufacturer": NAME,
+            "manufacturer_model_name": f"{NAME} deblur",
+            "software_versions": __version__,
+            "device_serial_number": settings,
+            "series_description": f"Deblurred - {WARNING}",
+        },
     )
-    made.copy_patient_and_study_information(shown)
-    made.PatientOrientation = list(facts.patient_orientation or ())
-    made.ImageType = ["DERIVED", "SECONDARY"]
     for element in dicom.display:
         made[element.tag] = element
     made.DerivationDescription = plain_ascii(f"{NAME} {__version__}, settings {settings}: {what}; {WARNING}")[:1024]
     if facts.region is not None:
         made.BodyPartExamined = facts.region.term
-    if facts.region is None or facts.region.paired:
-        made.Laterality = facts.laterality if facts.laterality in ("L", "R") else ""
-    if facts.burned_in:
-        made.BurnedInAnnotation = facts.burned_in
-    if facts.reference is not None:
-        item = Dataset()
-        item.ReferencedSOPClassUID = facts.reference.sop_class_uid
-        item.ReferencedSOPInstanceUID = facts.reference.sop_instance_uid
-        item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(SOURCE_IMAGE)]
-        made.SourceImageSequence = [item]
     write_dicom(path, made)
     if facts.burned_in or keep_patient:
         return ()

@@ -118,62 +118,56 @@ def noise_floor(noise_sd: float, num_gray_levels: int | None = None) -> float:
     return max(math.hypot(noise_sd, 1 / (num_gray_levels - 1) / math.sqrt(12)), MIN_NOISE_SD)
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Restoration:
+    """All that a restoration needs besides the images that it begins at."""
+
+    eps_fn: EpsFn
+    """The prior: predicts the noise of x_t, (B, C, H, W) in model space, at level t."""
+    data_step: DataStep
+    """The measurement; see :data:`deblur.blur.DataStep`."""
+    schedule: NoiseSchedule
+    """Signal power by level, the one that the prior was trained with."""
+    noise_sd: float
+    """Of y in [0, 1]; see :func:`noise_floor` for rounded images. Below :data:`MIN_NOISE_SD` that is taken."""
+    config: DiffPirConfig
+    """Steps, weights and start."""
+
+
 def diffpir(
-    eps_fn: EpsFn,
-    data_step: DataStep,
-    y_start: Tensor,
-    schedule: NoiseSchedule,
-    *,
-    noise_sd: float,
-    config: DiffPirConfig,
-    generators: Sequence[torch.Generator],
-    observer: WalkObserver | None = None,
+    what: Restoration, y_start: Tensor, generators: Sequence[torch.Generator], observer: WalkObserver | None = None
 ) -> Tensor:
-    """One restoration of each image, clamped to [0, 1] at the end and nowhere between.
+    """One restoration of each image: :func:`diffpir_walk`, brought to [0, 1] and clamped at the end and nowhere between."""
+    return to_unit(diffpir_walk(what, y_start, generators, observer)).clamp(0, 1)
+
+
+@torch.no_grad()
+def diffpir_walk(
+    what: Restoration, y_start: Tensor, generators: Sequence[torch.Generator], observer: WalkObserver | None = None
+) -> Tensor:
+    """(B, C, H, W) the last data-consistent image, in model space and not clamped.
 
     Args:
-        eps_fn: the prior: predicts the noise of x_t, (B, C, H, W) in model space, at level t.
-        data_step: the measurement; see :data:`deblur.blur.DataStep`.
+        what: prior, measurement and settings.
         y_start: (B, C, H, W) about [0, 1], where to begin: the blurred images, or their canvas.
-        schedule: signal power by level, the one that the prior was trained with.
-        noise_sd: of y in [0, 1]; see :func:`noise_floor` for rounded images. Below :data:`MIN_NOISE_SD` that is taken.
-        config: steps, weights and start.
         generators: one an image, so that no image's result depends on its batch; they are advanced.
         observer: called after each step with the level reached, x there and the data-consistent image, both in model space and not
-            clamped. At level 0 both are the result before its clamp.
+            clamped. At level 0 both are the result.
 
     Raises:
         ConfigError: E_CONFIG, see :func:`levels_of` and :func:`noise_floor`; or a start level with less noise than y has.
         InputError: E_SHAPE, E_NONFINITE or E_RANGE of y_start; E_NONFINITE where the restoration diverged.
     """
-    walked = diffpir_walk(
-        eps_fn, data_step, y_start, schedule, noise_sd=noise_sd, config=config, generators=generators, observer=observer
-    )
-    return to_unit(walked).clamp(0, 1)
-
-
-@torch.no_grad()
-def diffpir_walk(
-    eps_fn: EpsFn,
-    data_step: DataStep,
-    y_start: Tensor,
-    schedule: NoiseSchedule,
-    *,
-    noise_sd: float,
-    config: DiffPirConfig,
-    generators: Sequence[torch.Generator],
-    observer: WalkObserver | None,
-) -> Tensor:
-    """(B, C, H, W) the last data-consistent image, in model space and not clamped; the arguments of :func:`diffpir`."""
+    schedule, config = what.schedule, what.config
     check_measurement(y_start, len(generators))
-    sigma, levels = noise_floor(noise_sd), levels_of(schedule, config)
+    sigma, levels = noise_floor(what.noise_sd), levels_of(schedule, config)
     x = renoised(y_start, levels[0], sigma, schedule, generators)
     for t, s in pairwise([*levels, 0]):
         # 1. What the prior makes of x_t.
-        x_0 = predicted_clean(x, eps_fn(x, t), t, schedule).clamp(-1, 1)
+        x_0 = predicted_clean(x, what.eps_fn(x, t), t, schedule).clamp(-1, 1)
         # 2. The nearest image that explains y.
         rho = config.lambda_ * sigma**2 * schedule.signal(t) ** 2 / schedule.noise(t) ** 2
-        x_0 = to_model(data_step(to_unit(x_0), rho))
+        x_0 = to_model(what.data_step(to_unit(x_0), rho))
         # 3. Noise again, up to level s: part of it what step 2 says was in x_t, part of it fresh. Level 0 has none.
         eps = (x - schedule.signal(t) * x_0) / schedule.noise(t)
         fresh = noise_like(x, generators)

@@ -20,7 +20,7 @@ from medanomaly.evaluation.bulk_lines import Clock
 from medanomaly.evaluation.job_report import Summary, append_line, finished, is_done, remove_outputs, report_failure
 from medanomaly.files import write_json
 
-RULES = 1
+RULES = 2
 """Raised whenever the same settings give other pixels: results of older rules are then not taken for done."""
 
 

@@ -14,6 +14,7 @@ from deblur.estimate import LEAST_SIDE_PX, KernelEstimator, estimate_motion, ker
 from deblur.gate import GateConfig, Status, Verdict, kernel_gate, post_gate, pre_gate
 from deblur.kernel_spec import KernelKind, KernelSpec
 from deblur.kernels import check_kernel
+from deblur.spectral_prior import expected_residual
 from medanomaly.errors import InputError
 from medanomaly.rng import generator
 
@@ -120,8 +121,11 @@ def judge(y: Tensor, restored: Tensor, made: Plan, noise_sd: float, policy: Poli
     border = max(made.kernel.shape) // 2
     try:
         reblurred = blur_periodic(restored[None], made.kernel.to(restored.device))[0]
+        expected = expected_residual(y[0], made.kernel, noise_sd)
         # The margins that a solver found are not known here: what they reach is left out.
-        verdict = post_gate(y, restored, reblurred, noise_sd, level=0.0, border=border, config=policy.config)
+        verdict = post_gate(
+            y, restored, reblurred, noise_sd, level=0.0, border=border, expected_residual=expected, config=policy.config
+        )
     except InputError as error:
         if policy.gate or error.code != "E_SHAPE":
             raise

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deblur.blur import DataStep, Kernels, masked_step
+from deblur.blur import Kernels, masked_step
 from deblur.canvas import Canvas
-from deblur.diffpir import MIN_NOISE_SD, DiffPirConfig, diffpir_walk, levels_of, noise_floor, to_model, to_unit
+from deblur.diffpir import MIN_NOISE_SD, DiffPirConfig, Restoration, diffpir_walk, levels_of, noise_floor, to_model, to_unit
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import ConfigError
 from medanomaly.rng import image_generator
@@ -33,13 +33,9 @@ class PosteriorSamples:
 
 
 def posterior(
-    eps_fn: EpsFn,
-    data_step: DataStep,
+    what: Restoration,
     y_start: Tensor,
-    schedule: NoiseSchedule,
     *,
-    noise_sd: float,
-    config: DiffPirConfig,
     seed: int,
     num_samples: int | None = None,
     canvas: Canvas | None = None,
@@ -52,28 +48,22 @@ def posterior(
     settings give 0.57 of the true posterior's deviation at a noise of 0.5 / 255, and 0.94 at 0.02.
 
     Args:
-        eps_fn: the prior.
-        data_step: the measurement.
+        what: prior, measurement, settings and number of samples.
         y_start: (B, C, H, W) about [0, 1].
-        schedule: signal power by level.
-        noise_sd: of y in [0, 1].
-        config: steps, weights, start and number of samples.
         seed: of the noise; with it and the values of an image its samples are fixed. 0 is a seed like any other.
         num_samples: n; None = the config's.
         canvas: where y_start was placed; the samples are cropped to the picture, whose values choose the noise. None = it is all
             picture.
         observer: hears of one sample after the other, on the whole canvas.
     """
-    count = config.num_samples if num_samples is None else num_samples
+    count = what.config.num_samples if num_samples is None else num_samples
     if count < 1:
         raise ConfigError(f"num_samples must be at least 1, got {count}", code="E_CONFIG")
     picture = y_start if canvas is None else canvas.crop(y_start)
     walked = []
     for index in range(count):
         generators = [image_generator(seed, f"diffpir {index}", image) for image in picture]
-        x = diffpir_walk(
-            eps_fn, data_step, y_start, schedule, noise_sd=noise_sd, config=config, generators=generators, observer=observer
-        )
+        x = diffpir_walk(what, y_start, generators, observer)
         walked.append(x if canvas is None else canvas.crop(x))
     unclamped = to_unit(torch.stack(walked))
     samples = unclamped.clamp(0, 1)
@@ -82,7 +72,7 @@ def posterior(
         unclamped_mean=unclamped.mean(dim=0),
         std=samples.std(dim=0) if count > 1 else None,
         samples=samples,
-        share_outside=torch.stack([share_outside(x, noise_sd) for x in walked]).mean(dim=0),
+        share_outside=torch.stack([share_outside(x, what.noise_sd) for x in walked]).mean(dim=0),
     )
 
 
@@ -125,7 +115,8 @@ def deblur_transform(
         canvas = Canvas.around((x.shape[-2], x.shape[-1]), kernel, multiple=size_multiple, usable=usable)
         placed = canvas.place(to_unit(x))
         step = masked_step(placed, kernel, canvas.mask)
-        restored = posterior(eps_fn, step, placed, schedule, noise_sd=sigma, config=config, seed=seed, canvas=canvas)
+        what = Restoration(eps_fn=eps_fn, data_step=step, schedule=schedule, noise_sd=sigma, config=config)
+        restored = posterior(what, placed, seed=seed, canvas=canvas)
         return to_model(restored.mean)
 
     return deblurred

@@ -103,6 +103,25 @@ def fit_spectral_prior(
     return SpectralPrior(amplitude=math.exp(best_amplitude(bend)[1]), exponent=bend)
 
 
+def expected_residual(y: Tensor, kernel: Tensor, noise_sd: float) -> float:
+    """Rms of the residual that the best linear solution leaves with the right kernel, over the noise: 0..1.
+
+    Wiener's filter explains the share H = |K|^2 S / (|K|^2 S + noise_sd^2) of each frequency of y, whose power is |K|^2 S + noise_sd^2,
+    so its residual has the power (1 - H) noise_sd^2: little where the blur is mild and the image rough, all of it where the blur has
+    erased everything. S is the power law with white gradients under which y is likeliest.
+
+    Args:
+        y: (H, W) in [0, 1].
+        kernel: (kh, kw).
+        noise_sd: > 0, in [0, 1] units.
+    """
+    size = (y.shape[0], y.shape[1])
+    noise = noise_sd**2 * fit_spectral_prior(y, kernel, noise_sd, exponent=2.0).inverse_power(size)
+    unexplained = noise / (otf(kernel.cpu(), size).abs().square() + noise)
+    total = unexplained.sum() + unexplained[:, 1 : (size[1] + 1) // 2].sum()
+    return math.sqrt(float(total) / (size[0] * size[1]))
+
+
 def _bridged(pixels: Tensor, usable: Tensor) -> Tensor:
     """The image with a smooth surface over its unusable pixels: an edge around a mask would pass for structure."""
     known, seen = usable.numpy(), pixels.numpy()

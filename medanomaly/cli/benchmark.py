@@ -11,12 +11,13 @@ from medanomaly.cli.output import make_folder
 from medanomaly.cli.parsing import run_function
 from medanomaly.config import to_dict
 from medanomaly.errors import EXIT_OK, EXIT_SOME_FAILED, InputError
-from medanomaly.evaluation.benchmark_cells import cells_of, path_name, run_cells, say_on_stderr
+from medanomaly.evaluation.benchmark_cells import cells_of
 from medanomaly.evaluation.benchmark_compare import compare
 from medanomaly.evaluation.benchmark_config import read_benchmark
 from medanomaly.evaluation.benchmark_figures import write_figures
 from medanomaly.evaluation.benchmark_page import write_tables
 from medanomaly.evaluation.bulk import locked
+from medanomaly.evaluation.command_cells import path_name, run_cells, say_on_stderr
 from medanomaly.files import write_json
 from medanomaly.presets import MODEL_PRESETS
 from medanomaly.training.preempt import stop_requested

@@ -1,11 +1,15 @@
-"""--deblur of ``medanomaly localize``: the solver, its kernel, and what belongs into the job's identity."""
+"""--deblur of ``medanomaly localize`` and ``evaluate``: the solver, its kernel, and what belongs into the job's identity."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from medanomaly.datasets.manifest import Record
+from medanomaly.datasets.seen import refuse_seen, sightings
 from medanomaly.errors import ConfigError
 from medanomaly.methods.experiment import Experiment
 
@@ -49,3 +53,52 @@ def deblur_of(
     text = f"given {spec.path.name}" if spec.path is not None else str(spec)
     facts = {"solver": dict(restorer.identity), "kernel": text, "taps": taps_hash(spec), "noise_level": noise_level}
     return made, {"deblur": facts}
+
+
+def refuse_seen_by_prior(solver: str | None, tested: Sequence[Record], data: Path) -> None:
+    """What a prior has learned from it restores better than anything new, which would pass for the method's doing.
+
+    Args:
+        solver: tv, wiener, rl or a prior; None = none.
+        tested: the test split.
+        data: the manifest, for the error.
+
+    Raises:
+        InputError: E_SEEN, the prior has seen an image or patient of it.
+        CheckpointError: E_SEEN_UNKNOWN or E_SEEN_FILE, it cannot be known.
+    """
+    path = prior_path(solver)
+    if path is not None:
+        refuse_seen(path, tested, what="the deblurring prior", data=data)
+
+
+def what_was_deblurred(solver: str | None, transform: GatedDeblur | None, validation: Sequence[Record]) -> tuple[str, ...]:
+    """Lines for below a table: the solver, its kernel, what became of the images; and whether thresholds come from images it knew.
+
+    Args:
+        solver: as the command line has it.
+        transform: after the last image; None = nothing was deblurred.
+        validation: the images that thresholds were chosen on.
+    """
+    if transform is None:
+        return ()
+    kernel = transform.kernel if transform.kernel.path is None else f"given {transform.kernel.path.name}"
+    lines = [f"Test and val images deblurred first by {transform.restorer.name}, kernel {kernel}: {transform.said()}."]
+    if transform.restorer.note:
+        lines.append(f"The prior is {transform.restorer.note}.")
+    path = prior_path(solver)
+    known = sightings(path, validation) if path is not None else {}
+    if known:
+        lines.append(
+            f"The prior has seen {len(known)} of the {len(validation)} val images in its own training or validation: "
+            "they may be deblurred better than the test images, and the thresholds chosen on them too low."
+        )
+    return tuple(lines)
+
+
+def prior_path(solver: str | None) -> Path | None:
+    """Where the prior's weights lie; None for solvers without one."""
+    from deblur.restore import CLASSICAL
+    from medanomaly.cli.deblur import named
+
+    return None if solver is None or solver in CLASSICAL else Path(named(solver))

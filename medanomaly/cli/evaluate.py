@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from baselines import FLOORS
+from medanomaly.cli.deblur_option import deblur_of, refuse_seen_by_prior, what_was_deblurred
 from medanomaly.cli.device import choose_device
 from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.cli.output import make_folder, refuse_existing
@@ -53,6 +54,10 @@ def evaluate(
     guidance_scale: float | None = None,
     noise_levels: list[int] | None = None,
     gradient_scale: float | None = None,
+    deblur: str | None = None,
+    deblur_kernel: str = "",
+    deblur_noise_level: float = 0.5,
+    deblur_steps: int = 20,
     allow_outside: bool = False,
     overwrite: bool = False,
     device: str = "auto",
@@ -77,6 +82,10 @@ def evaluate(
         guidance_scale: replaces the checkpoint's g
         noise_levels: maps of these levels are averaged, noise_level among them, e.g. '[350, 500, 650]'; replaces the checkpoint's
         gradient_scale: replaces the checkpoint's s, of classifier-guided DDIM
+        deblur: a prior, or tv, wiener or rl: undo motion blur first, in test and val images, for every method; see `medanomaly deblur`
+        deblur_kernel: estimated, linear 10@30 (px of the model's images @ degrees), gaussian 2, given FILE; required with deblur
+        deblur_noise_level: standard deviation of the noise on the 0..255 scale
+        deblur_steps: of the prior, network evaluations an image
         allow_outside: the manifest may name files outside of its own folder
         overwrite: replace an earlier evaluation
         device: auto, cpu, cuda, ...
@@ -100,6 +109,12 @@ def evaluate(
     if len(test) == 0:
         raise InputError("has no test rows", code="E_SPLIT", path=data, fix="fill the split column")
     refuse_seen(test.records, trained, data)
+    sharpener, sharpening = deblur_of(
+        deblur, deblur_kernel, noise_level=deblur_noise_level, steps=deblur_steps, experiment=trained.experiment, device=where
+    )
+    refuse_seen_by_prior(deblur, test.records, data)
+    tested: Sequence[Sample] = test if sharpener is None else sharpener.samples(test)  # type: ignore[assignment,arg-type]
+    checked: Sequence[Sample] = validation if sharpener is None else sharpener.samples(validation)  # type: ignore[assignment,arg-type]
     make_folder(out)
     title_of_method = trained.experiment.method.title
     methods = {title_of_method: trained.method, **(FLOORS if floors else {})}
@@ -116,6 +131,7 @@ def evaluate(
         device=where,
         environment=versions,
         weights_sha256=sha256_of(weights / "model.safetensors" if weights.is_dir() else weights),
+        **sharpening,
     )
 
     def watch(text: str, samples: Sequence[Sample]) -> Iterable[Sample]:
@@ -126,11 +142,11 @@ def evaluate(
         study(
             name,
             method,
-            test=test,  # type: ignore[arg-type]
-            validation=validation,  # type: ignore[arg-type]
+            test=tested,
+            validation=checked,
             healthy=healthy,
-            # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
-            points=trained.operating_points if name == title_of_method and not changed else (),
+            # Another sampler, or other images, make maps of another scale: the stored thresholds say nothing about them.
+            points=trained.operating_points if name == title_of_method and not changed and sharpener is None else (),
             config=config,
             batch_size=batch_size,
             device=where,
@@ -139,7 +155,7 @@ def evaluate(
         for name, method in methods.items()
     ]
     # Of all methods, and each asked once more for one image: a few evaluations against those of the whole set.
-    first = torch.stack([test[0].x]).to(where)
+    first = torch.stack([tested[0].x]).to(where)
     costs = {name: to_dict(cost(method, first)) for name, method in methods.items()}
     fingerprint = manifest_fingerprint(records)
     counted = record_test_evaluation(weights, out, manifest_sha256=fingerprint, num_images=len(test), shipped=SHIPPED)
@@ -153,12 +169,13 @@ def evaluate(
         "num_resamples": num_resamples,
         "max_images": max_images,
         "max_val_images": max_val_images,
+        **sharpening,
     }
     for kind in ("cases", "worst") if (out / "evaluation.json").exists() else ():
         for stale in (out / kind).glob("[0-9][0-9][0-9].npz"):
             stale.unlink()
     groups = subgroups(studies[0].predictions, test.records, studies[0].points, healthy=healthy, config=config)
-    notes = [count_text(counted), *write_subgroups(out, list(groups))]
+    notes = [count_text(counted), *what_was_deblurred(deblur, sharpener, validation.records), *write_subgroups(out, list(groups))]
     content = write_evaluation(
         out,
         studies,

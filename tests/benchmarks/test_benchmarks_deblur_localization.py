@@ -22,7 +22,8 @@ from medanomaly.datasets.phantom import PhantomConfig, phantom_set
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.errors import InputError
 from medanomaly.files import sha256_of
-from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig, SamplerConfig
+from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
+from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.experiment import ExperimentOf
 from medanomaly.training.config import TrainingConfig
 
@@ -73,6 +74,7 @@ def test_sharp_blurred_and_deblurred_images_are_measured_at_one_threshold(phanto
     assert (found["blurred"]["changed"], found["TV, kernel known"]["changed"]) == (0, 1)
     assert "Dice - blurred" in found["TV, kernel known"]
     assert "Dice - blurred" not in found["blurred"]
+    assert found["TV, kernel known"]["PSNR"]["value"] > found["blurred"]["PSNR"]["value"] + 1
     table = (tmp_path / "out" / "table.md").read_text()
     assert "pixel AP" in table
     assert len((weights / "test_evaluations.jsonl").read_text().splitlines()) == 1

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from job_builders import blurred
 from scipy import ndimage
 from torch import Tensor
 
@@ -119,6 +120,20 @@ def test_the_masked_prox_is_where_the_gradient_vanishes(shape: tuple[int, int], 
     gradient = blur.adjoint(y - blur.forward(x)) - rho * (x - z.double())
     epsilon = torch.finfo(dtype).eps
     assert gradient.abs().max() <= max(1e-9, 40 * epsilon * max(1.0, rho)) * max(1.0, float(x.abs().max()))
+
+
+@pytest.mark.parametrize("rho", [1e-10, 1e-6])
+def test_a_prox_that_ends_early_is_not_blown_up_where_the_kernel_sees_nothing(rho: float) -> None:
+    kernel = linear_motion(10, 33)
+    picture = torch.from_numpy(np.rint(255 * blurred((40, 40), 10, 33, seed=3)[0]) / 255)[None, None]
+    canvas = Canvas.around((40, 40), kernel, multiple=8)
+    y = canvas.place(picture)
+    z = torch.full_like(y, float(picture.mean()))
+    x = prox_masked(y, z, rho, kernel, canvas.mask)
+    misfit = [float((y - blur_periodic(image, kernel))[canvas.mask].square().mean().sqrt()) for image in (z, x)]
+    assert misfit[1] < 0.02 * misfit[0]
+    # The picture itself is at most .39 away from its mean.
+    assert float(canvas.crop(x - z).abs().max()) < 0.8
 
 
 def test_the_masked_prox_is_the_dense_least_squares_solution() -> None:

@@ -15,7 +15,7 @@ from deblur.blur import MaskedBlur, blur_periodic
 from deblur.canvas import Canvas
 from deblur.classical import default_weight, richardson_lucy, total_variation, wiener
 from deblur.kernels import identity, linear_motion
-from deblur.spectral_prior import SpectralPrior, fit_spectral_prior, roughness
+from deblur.spectral_prior import SpectralPrior, expected_residual, fit_spectral_prior, roughness
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.rng import generator
 
@@ -205,6 +205,18 @@ def test_the_power_law_of_a_blurred_noisy_image_is_found(truth: SpectralPrior) -
     found = fit_spectral_prior(y, MOTION, 0.01)
     assert found.exponent == pytest.approx(truth.exponent, abs=0.25)
     assert fit_spectral_prior(y, MOTION, 0.01, exponent=truth.exponent).amplitude == pytest.approx(truth.amplitude, rel=0.15)
+
+
+@pytest.mark.parametrize("side", [64, 63])
+@pytest.mark.parametrize(("amplitude", "length"), [(1e-2, 3), (1e-3, 9), (1e-4, 3)])
+def test_the_expected_residual_is_what_wieners_filter_leaves(side: int, amplitude: float, length: int) -> None:
+    kernel, noise_sd = linear_motion(length, 25), 2 / 255
+    picture = scene_of(SpectralPrior(amplitude=amplitude, exponent=2.0), side, ("residual", length))[None, None]
+    y = blur_periodic(picture, kernel) + noise_sd * noise(1, 1, side, side, key="of the residual")
+    left = blur_periodic(wiener(y, kernel, noise_sd, boundary="periodic"), kernel) - y
+    expected = expected_residual(y[0, 0], kernel, noise_sd)
+    assert float(left.square().mean().sqrt()) / noise_sd == pytest.approx(expected, rel=0.03)
+    assert 0.1 < expected < 0.95
 
 
 def test_pixels_that_are_not_usable_do_not_enter_the_power_law() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from toys import gaussian_eps, images, recorded
 
 from deblur.blur import DataStep
-from deblur.diffpir import DiffPirConfig, diffpir, levels_of, noise_floor
+from deblur.diffpir import DiffPirConfig, Restoration, diffpir, levels_of, noise_floor
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import ConfigError, InputError
 
@@ -54,7 +54,11 @@ def restored(y: Tensor, *, noise_sd: float = 0.05, seeds: tuple[int, ...] = (0,)
     """DiffPIR of unblurred images with the exact Gaussian prior."""
     config = DiffPirConfig(**({"num_steps": 20} | settings))  # type: ignore[arg-type]
     eps_fn = gaussian_eps(MEAN, STD, SCHEDULE)
-    return diffpir(eps_fn, unblurred(y), y, SCHEDULE, noise_sd=noise_sd, config=config, generators=seeded(*seeds))
+    return diffpir(
+        Restoration(eps_fn=eps_fn, data_step=unblurred(y), schedule=SCHEDULE, noise_sd=noise_sd, config=config),
+        y,
+        generators=seeded(*seeds),
+    )
 
 
 def expected_recursion(
@@ -92,12 +96,14 @@ def test_the_walk_is_the_papers_recursion_computed_independently(zeta: float) ->
     y = (torch.from_numpy(blur) @ (0.5 + 0.05 * images(1, side=6).double()).flatten()).reshape(1, 1, 6, 6)
     config = DiffPirConfig(num_steps=20, zeta=zeta)
     found = diffpir(
-        gaussian_eps(MEAN, STD, SCHEDULE),
-        dense_step(y, blur),
+        Restoration(
+            eps_fn=gaussian_eps(MEAN, STD, SCHEDULE),
+            data_step=dense_step(y, blur),
+            schedule=SCHEDULE,
+            noise_sd=0.02,
+            config=config,
+        ),
         y,
-        SCHEDULE,
-        noise_sd=0.02,
-        config=config,
         generators=seeded(0),
     )
     indices = [level - 1 for level in levels_of(SCHEDULE, config)]
@@ -163,7 +169,11 @@ def test_the_network_is_asked_once_a_level_and_each_answer_meets_the_data_once()
 
     config = DiffPirConfig(num_steps=20)
     eps_fn = recorded(gaussian_eps(MEAN, STD, SCHEDULE), asked)
-    diffpir(eps_fn, counted, y, SCHEDULE, noise_sd=0.5 / 255, config=config, generators=seeded(0))
+    diffpir(
+        Restoration(eps_fn=eps_fn, data_step=counted, schedule=SCHEDULE, noise_sd=0.5 / 255, config=config),
+        y,
+        generators=seeded(0),
+    )
     assert asked == levels_of(SCHEDULE, config)
     assert len(weights) == 20
     # rho at 0.5 / 255 and lambda 7: 1.1e-9 at the published index 999, 0.27 at index 0.
@@ -180,7 +190,11 @@ def test_what_comes_back_is_the_last_image_of_the_data_step() -> None:
         return made[-1]
 
     config = DiffPirConfig(num_steps=5)
-    found = diffpir(gaussian_eps(MEAN, STD, SCHEDULE), kept, y, SCHEDULE, noise_sd=0.02, config=config, generators=seeded(3))
+    found = diffpir(
+        Restoration(eps_fn=gaussian_eps(MEAN, STD, SCHEDULE), data_step=kept, schedule=SCHEDULE, noise_sd=0.02, config=config),
+        y,
+        generators=seeded(3),
+    )
     torch.testing.assert_close(found, made[-1], atol=1e-6, rtol=0)
 
 
@@ -189,12 +203,14 @@ def test_the_data_step_is_not_clamped_on_the_way_and_the_result_is() -> None:
     seen: list[tuple[int, float]] = []
     y = torch.full((1, 1, 4, 4), 0.9)
     found = diffpir(
-        gaussian_eps(MEAN, STD, SCHEDULE),
-        lambda z, rho: torch.full_like(z, 1.25),
+        Restoration(
+            eps_fn=gaussian_eps(MEAN, STD, SCHEDULE),
+            data_step=lambda z, rho: torch.full_like(z, 1.25),
+            schedule=SCHEDULE,
+            noise_sd=0.02,
+            config=DiffPirConfig(num_steps=3),
+        ),
         y,
-        SCHEDULE,
-        noise_sd=0.02,
-        config=DiffPirConfig(num_steps=3),
         generators=seeded(0),
         observer=lambda level, x, x_0: seen.append((level, float(x_0.max()))),
     )
@@ -213,7 +229,11 @@ def test_the_networks_image_is_clamped_before_it_meets_the_data() -> None:
         return y
 
     config = DiffPirConfig(num_steps=2)
-    diffpir(lambda x, t: torch.zeros_like(x), kept, y, SCHEDULE, noise_sd=0.02, config=config, generators=seeded(0))
+    diffpir(
+        Restoration(eps_fn=lambda x, t: torch.zeros_like(x), data_step=kept, schedule=SCHEDULE, noise_sd=0.02, config=config),
+        y,
+        generators=seeded(0),
+    )
     assert sorted(shown[0].unique().tolist()) == [0.0, 1.0]
 
 
@@ -250,7 +270,11 @@ def test_from_a_low_start_less_is_made_up_of_what_the_blur_erased() -> None:
     for t in (10, 1000):
         config = DiffPirConfig(num_steps=10, t_start=t)
         eps_fn = gaussian_eps(MEAN, STD, SCHEDULE)
-        found = diffpir(eps_fn, dense_step(y, blur), y, SCHEDULE, noise_sd=0.002, config=config, generators=seeded(0))
+        found = diffpir(
+            Restoration(eps_fn=eps_fn, data_step=dense_step(y, blur), schedule=SCHEDULE, noise_sd=0.002, config=config),
+            y,
+            generators=seeded(0),
+        )
         energy[t] = float((found @ erased).square().mean())
     assert energy[10] < 0.3 * energy[1000]
 
@@ -266,7 +290,11 @@ def test_the_start_has_the_noise_of_its_level_whatever_y_brings_along() -> None:
         return torch.zeros_like(x)
 
     config = DiffPirConfig(num_steps=1, t_start=t)
-    diffpir(first, unblurred(y), y, SCHEDULE, noise_sd=noise_sd, config=config, generators=seeded(0))
+    diffpir(
+        Restoration(eps_fn=first, data_step=unblurred(y), schedule=SCHEDULE, noise_sd=noise_sd, config=config),
+        y,
+        generators=seeded(0),
+    )
     # 16,384 values give a deviation to 0.55 %; without counting y's noise it would be 12 % larger.
     assert float(begun[0].std()) == pytest.approx(SCHEDULE.noise(t), rel=0.02)
 
@@ -344,11 +372,13 @@ def test_a_prior_that_makes_no_numbers_is_an_error_and_no_image() -> None:
     y = torch.full((1, 1, 4, 4), 0.5)
     with pytest.raises(InputError, match="E_NONFINITE"):
         diffpir(
-            lambda x, t: torch.full_like(x, torch.nan),
-            unblurred(y),
+            Restoration(
+                eps_fn=lambda x, t: torch.full_like(x, torch.nan),
+                data_step=unblurred(y),
+                schedule=SCHEDULE,
+                noise_sd=0.1,
+                config=DiffPirConfig(num_steps=2),
+            ),
             y,
-            SCHEDULE,
-            noise_sd=0.1,
-            config=DiffPirConfig(num_steps=2),
             generators=seeded(0),
         )

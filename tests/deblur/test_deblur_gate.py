@@ -6,8 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from deblur.blur import blur_periodic
+from deblur.classical import wiener
+from deblur.diffpir import noise_floor
 from deblur.estimate import MotionEstimate
-from deblur.gate import GateConfig, kernel_gate, post_gate, pre_gate
+from deblur.gate import GateConfig, Verdict, kernel_gate, post_gate, pre_gate
+from deblur.kernels import gaussian, linear_motion
+from deblur.policy import Plan, judge
+from deblur.quality import psnr
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.rng import generator
 
@@ -81,6 +87,16 @@ def test_a_residual_much_smaller_or_larger_than_the_noise_is_rejected(factor: fl
     assert verdict.status == "rejected"
     assert len(verdict.reasons) == 1
     assert "residual" in verdict.reasons[0]
+
+
+def test_what_residual_is_too_small_depends_on_what_a_good_solution_leaves() -> None:
+    x = picture()
+    y = x + 0.2 * NOISE * white()
+    assert post_gate(y, x, x, NOISE, expected_residual=0.5).accepted
+    verdict = post_gate(y, x, x, NOISE, expected_residual=0.8)
+    assert verdict.status == "rejected"
+    assert "0.20 times the noise, outside of 0.24..1.2" in verdict.reasons[0]
+    assert post_gate(x + 1.5 * NOISE * white(), x, x, NOISE, expected_residual=0.5).status == "rejected"
 
 
 def test_rounding_counts_as_noise_where_the_noise_is_lower() -> None:
@@ -176,3 +192,16 @@ def test_thresholds_that_cannot_be_are_refused(setting: dict[str, float]) -> Non
     with pytest.raises(ConfigError) as caught:
         GateConfig(**setting)
     assert caught.value.code == "E_CONFIG"
+
+
+def test_a_rough_picture_that_was_blurred_a_little_is_deblurred_though_little_of_the_noise_is_left() -> None:
+    kernel, noise_sd = linear_motion(5, 30), noise_floor(0.5 / 255, 256)
+    rough = torch.rand(1, 1, 64, 64, generator=generator(0, "rough"), dtype=torch.float64)
+    x = 0.1 + 0.8 * blur_periodic(rough, gaussian(1.0))
+    y = (blur_periodic(x, kernel) * 255).round() / 255
+    restored = wiener(y, kernel, noise_sd, boundary="periodic")
+    made = Plan(kernel=kernel, text="", source="given", confidence=None, verdict=Verdict(status="applied"))
+    verdict = judge(y[0], restored[0], made, noise_sd)
+    assert psnr(restored[0], x[0]) > psnr(y[0], x[0]) + 5
+    assert verdict.values["residual_over_noise"] < 0.3
+    assert verdict.accepted

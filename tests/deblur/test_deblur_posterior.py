@@ -9,7 +9,7 @@ from toys import gaussian_eps, images
 
 from deblur.blur import blur_periodic, masked_step, periodic_step
 from deblur.canvas import Canvas
-from deblur.diffpir import DiffPirConfig, diffpir, to_unit
+from deblur.diffpir import DiffPirConfig, Restoration, diffpir, to_unit
 from deblur.posterior import PosteriorSamples, deblur_transform, posterior, share_outside
 from deblur.tiles import tiled
 from medanomaly.diffusion.schedule import NoiseSchedule
@@ -26,12 +26,10 @@ FEW = DiffPirConfig(num_steps=8)
 def samples_of(y: Tensor, *, seed: int = 0, config: DiffPirConfig = FEW, num_samples: int | None = None) -> PosteriorSamples:
     """Restorations of unblurred images."""
     return posterior(
-        PRIOR,
-        lambda z, rho: (y + rho * z) / (1 + rho),
+        Restoration(
+            eps_fn=PRIOR, data_step=lambda z, rho: (y + rho * z) / (1 + rho), schedule=SCHEDULE, noise_sd=0.05, config=config
+        ),
         y,
-        SCHEDULE,
-        noise_sd=0.05,
-        config=config,
         seed=seed,
         num_samples=num_samples,
     )
@@ -71,12 +69,10 @@ def test_the_number_of_samples_is_the_configs_unless_it_is_given() -> None:
 def test_a_sample_is_one_diffpir_restoration() -> None:
     y = images(1, side=6) / 4 + 0.5
     alone = diffpir(
-        PRIOR,
-        lambda z, rho: (y + rho * z) / (1 + rho),
+        Restoration(
+            eps_fn=PRIOR, data_step=lambda z, rho: (y + rho * z) / (1 + rho), schedule=SCHEDULE, noise_sd=0.05, config=FEW
+        ),
         y,
-        SCHEDULE,
-        noise_sd=0.05,
-        config=FEW,
         generators=[image_generator(7, "diffpir 0", y[0])],
     )
     assert torch.equal(samples_of(y, seed=7, num_samples=2).samples[0], alone)
@@ -108,7 +104,9 @@ def test_the_share_outside_is_taken_before_the_clamp() -> None:
         z[1, 0, 0] = 2.0
         return z
 
-    found = posterior(PRIOR, leads_outside, y, SCHEDULE, noise_sd=0.05, config=FEW, seed=0, num_samples=2)
+    found = posterior(
+        Restoration(eps_fn=PRIOR, data_step=leads_outside, schedule=SCHEDULE, noise_sd=0.05, config=FEW), y, seed=0, num_samples=2
+    )
     assert found.share_outside.tolist() == [0.0, 0.25]
     assert float(found.mean.max()) == 1.0
 
@@ -134,7 +132,11 @@ def test_deblurring_undoes_a_known_blur_with_unknown_borders() -> None:
     assert error(found) < 0.1 * error(blurred)
     # As if the picture went on periodically, the jump from right to left rings far into it.
     y = to_unit(blurred)
-    torus = posterior(PRIOR, periodic_step(y, ROW), y, SCHEDULE, noise_sd=0.5 / 255, config=settings, seed=0)
+    torus = posterior(
+        Restoration(eps_fn=PRIOR, data_step=periodic_step(y, ROW), schedule=SCHEDULE, noise_sd=0.5 / 255, config=settings),
+        y,
+        seed=0,
+    )
     assert error(found) < 0.3 * error(2 * torus.mean - 1)
 
 
@@ -151,12 +153,8 @@ def test_the_prior_sees_sides_of_the_multiple_and_the_picture_chooses_the_noise(
     canvas = Canvas.around((13, 13), ROW, multiple=8)
     placed = canvas.place(to_unit(x))
     expected = diffpir(
-        PRIOR,
-        masked_step(placed, ROW, canvas.mask),
+        Restoration(eps_fn=PRIOR, data_step=masked_step(placed, ROW, canvas.mask), schedule=SCHEDULE, noise_sd=0.02, config=FEW),
         placed,
-        SCHEDULE,
-        noise_sd=0.02,
-        config=FEW,
         generators=[image_generator(3, "diffpir 0", to_unit(x)[0])],
     )
     assert torch.equal(found, 2 * canvas.crop(expected) - 1)

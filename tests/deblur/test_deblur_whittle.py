@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,15 +154,16 @@ def test_a_known_noise_is_not_fitted() -> None:
     assert noise_sd_of(free, fit(free, torch.ones(1, len(free.power)), iterations=30).coefficients[0]) > 0.01
 
 
-def test_the_likelihood_of_a_blur_is_whittles() -> None:
-    drawn, _ = power_law()
+@pytest.mark.parametrize("known", [False, True])
+def test_the_likelihood_of_a_blur_is_whittles(known: bool) -> None:
+    drawn = replace(power_law()[0], noise_known=known)
     theta = torch.zeros(1, 15)
     theta[0, 0], theta[0, 1], theta[0, 2], theta[0, -1] = math.log(100), -3.0, -0.5, math.log(3.9)
     up, right = -np.fft.fftfreq(SIDE, 1 / SIDE)[:, None], np.arange(SIDE // 2 + 1)[None]
     radius = np.hypot(up, right)
     keep = (abs(up) > 1) & (abs(right) > 1) & (radius >= 2.5) & (abs(up) < SIDE // 2) & (right < SIDE // 2)
     u = torch.from_numpy(4 * radius[keep] / SIDE)
-    model = 100 * u**-3 * torch.exp(-0.5 * u**2) * blur_power(linear_motion(4, 20), SIDE) + 0.1 + 3.9
+    model = 100 * u**-3 * torch.exp(-0.5 * u**2) * blur_power(linear_motion(4, 20), SIDE) + 0.1 + (0 if known else 3.9)
     prior = 0.5 * (math.log(100) ** 2 + math.log(3.9) ** 2) / 30**2
     expected = float(-(drawn.power / model + torch.log(model)).sum()) - prior
     found = fit(drawn, blur_power(linear_motion(4, 20), SIDE)[None], theta, iterations=0)

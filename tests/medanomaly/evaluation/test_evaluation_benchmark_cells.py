@@ -7,8 +7,9 @@ import pytest
 from benchmark_builders import Commands, plan
 
 from medanomaly.errors import Preempted
-from medanomaly.evaluation.benchmark_cells import Cell, cells_of, path_name, read_cell, run_cells
+from medanomaly.evaluation.benchmark_cells import Cell, cells_of
 from medanomaly.evaluation.benchmark_config import BenchmarkConfig
+from medanomaly.evaluation.command_cells import path_name, read_cell, run_cells
 
 
 def cells(out: Path, **changes: object) -> list[Cell]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from benchmark_builders import Commands, plan
 
-from medanomaly.evaluation.benchmark_cells import Cell, cells_of, run_cells
+from medanomaly.evaluation.benchmark_cells import Cell, cells_of
 from medanomaly.evaluation.benchmark_identity import portable, same_but_for_the_folder
+from medanomaly.evaluation.command_cells import run_cells
 
 
 def cells(out: Path, **changes: Any) -> list[Cell]:
