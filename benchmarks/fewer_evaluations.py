@@ -3,9 +3,9 @@
     python -m benchmarks.fewer_evaluations phantom64-cfg runs/phantom-test/manifest.csv runs/fewer-phantom --split val
 
 The reference walks every level by DDIM, with the same network, noise level and guidance. Per setting: network evaluations an image,
-Pearson correlation and relative L2 of the raw difference maps (all pixels of all images) against the reference's, the same in the median
-image and after the checkpoint's filters, pixel AP and mean Dice (at the checkpoint's own Dice threshold) with the change against the reference,
-and its 95 % bootstrap interval over patients. Processor time a setting is of one process; compare within a run.
+Pearson correlation and relative L2 of the raw difference maps (all pixels of all images) against the reference's, the same in the
+median image and after the checkpoint's filters, pixel AP and mean Dice (at the checkpoint's own Dice threshold) with the change
+against the reference, and its 95 % bootstrap interval over patients. Processor time is of one process; compare within a run.
 
 Settings are `name=key:value,key:value` of the sampler; `--sweep` tries grids x orders x delta x held guidance at the given step counts.
 Settings are chosen on val images; test images are for the table. Writes table.md and fewer_evaluations.json; the reference is kept in
