@@ -110,7 +110,7 @@ def test_the_checkpoint_knows_its_channels_and_its_network_takes_them(job: Job) 
 def test_localize_writes_every_output_at_native_size(job: Job) -> None:
     lines = report_lines(job.maps)
     assert [line["status"] for line in lines] == ["ok"] * 12
-    assert len(written(job.maps)) == 12 * (5 if job.channels == 3 else 6)
+    assert len(written(job.maps)) == 12 * (6 if job.channels == 3 else 7)
     for line in lines:
         anomaly_map = np.load(output_of(job.maps, line["id"], "maps"))
         assert anomaly_map.shape == (ROWS, COLUMNS)

@@ -72,7 +72,7 @@ def test_bad_files_are_reported_with_their_reason_and_good_ones_are_all_done(
     assert time.perf_counter() - start < 30
     assert reasons(out) == expected | dict.fromkeys(good, "")
     assert not sentinel.exists()
-    assert len(written(out)) == 5 * len(good)
+    assert len(written(out)) == 6 * len(good)
     for line in report_lines(out):
         assert line["status"] == ("failed" if line["id"] in expected else "ok")
         assert bool(line["outputs"]) is (line["id"] in good)
@@ -162,7 +162,7 @@ def test_strange_names_are_done_and_each_line_of_the_report_stays_one_line(check
     assert all(line.decode("ascii") for line in lines[:-1])
     assert reasons(out) == {os.fsdecode(name): "" for name in NAMES} | {os.fsdecode(b"bad\n\xff.png"): "E_EMPTY"}
     before = written(out)
-    assert len(before) == 5 * len(NAMES)
+    assert len(before) == 6 * len(NAMES)
     assert localize(checkpoint, source, out) == 3
     assert written(out) == before
 

@@ -135,13 +135,13 @@ def test_the_release_holds_the_weights_at_half_the_size_and_a_card(made: Made) -
 def test_localize_writes_every_kind_of_picture_at_native_size(made: Made) -> None:
     lines = report_lines(made.maps)
     assert [line["status"] for line in lines] == ["ok"] * 12
-    assert len(written(made.maps)) == 5 * 12
+    assert len(written(made.maps)) == 6 * 12
     name = lines[0]["id"]
     anomaly_map = np.load(output_of(made.maps, name, "maps"))
     assert anomaly_map.shape == (32, 32)
     assert anomaly_map.dtype == np.float32
     assert anomaly_map.min() >= 0
-    for kind, mode in (("masks", {"1", "L"}), ("overlays", {"RGB"}), ("pseudo_healthy", {"L"})):
+    for kind, mode in (("masks", {"1", "L"}), ("overlays", {"RGB"}), ("pseudo_healthy", {"L"}), ("images", {"L"})):
         with Image.open(output_of(made.maps, name, kind)) as image:
             assert image.size == (32, 32)
             assert image.mode in mode

@@ -35,7 +35,7 @@ def test_every_output_has_the_rows_and_columns_of_its_image(checkpoint: Path, tm
     assert localize(checkpoint, tmp_path / "in", tmp_path / "out") == 0
     anomaly_map = np.load(output_of(tmp_path / "out", "odd.png", "maps"))
     assert anomaly_map.shape == size
-    for kind in ("masks", "pseudo_healthy", "overlays"):
+    for kind in ("masks", "images", "pseudo_healthy", "overlays"):
         with Image.open(output_of(tmp_path / "out", "odd.png", kind)) as image:
             assert (image.height, image.width) == size
 
@@ -104,7 +104,7 @@ def test_a_job_reports_every_file_that_is_missing_and_does_the_others(checkpoint
     manifest, _ = three_missing(tmp_path)
     assert localize(checkpoint, manifest, tmp_path / "out") == 3
     assert reasons(tmp_path / "out") == dict.fromkeys(("i0", "i2", "i3"), "E_NOT_FOUND") | {"i1": "", "i4": ""}
-    assert len(written(tmp_path / "out")) == 5 * 2
+    assert len(written(tmp_path / "out")) == 6 * 2
 
 
 @pytest.mark.timeout(240)
