@@ -33,6 +33,7 @@ def deblur_all(
     device: torch.device | str = "cpu",
     stop: Callable[[], bool] = lambda: False,
     watch: Callable[[int], None] = lambda _count: None,
+    begin: Callable[[], None] = lambda: None,
 ) -> tuple[Summary, dict[str, Mapping[str, Any]]]:
     """Deblur all images into ``out/images``; kernels into ``out/kernels``, deviations of several samples into ``out/std``.
 
@@ -47,6 +48,7 @@ def deblur_all(
         device: where the solver computes.
         stop: asked between batches; True ends the job early, to be continued by the same call.
         watch: told how many images were finished.
+        begin: called once the folder is known to be free and of these settings, before the first image: writes what the run is.
 
     Returns:
         The counts, and the line of each image that is there, by id.
@@ -58,6 +60,8 @@ def deblur_all(
     summary = Summary()
     with locked(out):
         done = finished(out, settings.identity, overwrite=settings.overwrite)
+        begin()
+        write_json(out / "status.json", {"status": "running"})
         lines = {record.id: done[record.id] for record in records if is_there(record, done, out)}
         pending = [record for record in records if record.id not in lines]
         summary.skipped = len(lines)

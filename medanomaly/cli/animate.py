@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,8 +16,9 @@ from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.cli.output import refuse_existing
 from medanomaly.cli.parsing import run_function
 from medanomaly.datasets.transforms import to_model
-from medanomaly.errors import ConfigError
+from medanomaly.errors import ConfigError, InputError
 from medanomaly.files import atomic_write
+from medanomaly.io.dicom_burned_in import UNCHECKED, burned_in_of
 from medanomaly.io.options import ReadOptions
 from medanomaly.io.reader import read_image
 from medanomaly.methods.experiment import load_trained
@@ -35,6 +37,7 @@ def animate(
     max_bytes: int = MAX_BYTES,
     allow_color: bool = False,
     frame: int | None = None,
+    burned_in: Literal["skip", "keep"] = "skip",
     overwrite: bool = False,
     device: str = "auto",
 ) -> int:
@@ -53,6 +56,7 @@ def animate(
         max_bytes: frames are left out evenly where the file would be larger
         allow_color: turn a colour image into luma for a gray model
         frame: which frame of a file that holds several
+        burned_in: a DICOM image that says that text is burned into its pixels: skip (refused), or keep once somebody has looked
         overwrite: replace an earlier GIF
         device: auto, cpu, cuda, ...
     """
@@ -66,6 +70,14 @@ def animate(
     changed = {name: value for name, value in changed.items() if value is not None}
     trained = load_trained(resolve_checkpoint(checkpoint), ALL_METHODS, where, sampler=changed)
     channels = trained.experiment.preprocess.channels
+    text_in_pixels = burned_in_of(image)
+    if text_in_pixels == "YES" and burned_in == "skip":
+        raise InputError(
+            "text is burned into the pixels (BurnedInAnnotation YES), and may name the patient",
+            code="E_BURNED_IN",
+            path=image,
+            fix="--burned-in keep once somebody has looked",
+        )
     raw = read_image(image, ReadOptions(channels=channels, allow_color=allow_color, frame=frame))
     x, _ = to_model(raw, trained.experiment.preprocess)
     recorder = WalkRecorder()
@@ -91,6 +103,8 @@ def animate(
     )
     with atomic_write(out) as stream:
         stream.write(content)
+    if text_in_pixels == "":
+        print(f"note: {UNCHECKED}")
     print(f"wrote {out} ({len(recorder.steps)} levels, {len(content) / 1e6:.2f} MB). Not for diagnosis.")
     return 0
 

@@ -22,6 +22,7 @@ from deblur.restore import CLASSICAL, START_LEVEL, ZETA, load_restorer
 from medanomaly.cli.device import choose_device
 from medanomaly.cli.evaluate import resolve_checkpoint
 from medanomaly.cli.localize import records_of
+from medanomaly.cli.localize_names import about_names, num_with_uid, without_uids
 from medanomaly.cli.output import make_folder
 from medanomaly.cli.parsing import run_function
 from medanomaly.cli.preprocess import refuse_place
@@ -72,7 +73,7 @@ def deblur(
         seed: of DiffPIR's noise and of random kernels
         gate: keep an image as it is where it shows no motion, the kernel does not fit, or the result cannot be trusted
         to: png or npy, for sources that are not DICOM
-        keep_patient: DICOM outputs name patient and study of the source and reference it
+        keep_patient: DICOM outputs name patient and study of the source and reference it; ids stay as they are
         batch_size: images a forward pass
         page: images with pictures in OUT/report.html; 0 = no page
         allow_outside: a manifest may name files outside of its own folder
@@ -88,6 +89,10 @@ def deblur(
     policy = Policy(gate=gate)
     content = {"rules": RULES, "solver": restorer.identity, "kernel": str(spec), "taps": taps_hash(spec), "seed": seed}
     content |= {"noise_level": noise_level, "policy": to_dict(policy), "to": to, "keep_patient": keep_patient}
+    source_records = records_of(source, allow_outside)
+    num_renamed = num_with_uid(source_records)
+    records = source_records if keep_patient or not num_renamed else without_uids(source_records)
+    content |= {"ids": "kept"} if keep_patient and num_renamed else {}
     identity = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
     settings = DeblurSettings(
         kernel=spec,
@@ -100,36 +105,45 @@ def deblur(
         overwrite=overwrite,
         identity=identity,
     )
-    records = records_of(source, allow_outside)
     if source.is_dir() or source.suffix.lower() == ".csv":
         refuse_place(source, out, overwrite=overwrite)
     make_folder(out)
     if spec.kind == "random":
         print("warning: random kernels are for synthetic tests: they have nothing to do with these images", file=sys.stderr)
+
+    def begin() -> None:
+        begin_run(
+            out,
+            "deblur",
+            command=command_text("deblur", deblur, typed | {"solver": solver if solver in CLASSICAL else Path(solver)}),
+            config={
+                "solver": restorer.identity,
+                "prior": restorer.experiment,
+                "kernel": kernel_text(spec),
+                "policy": to_dict(policy),
+            },
+            data=data_facts(records, is_manifest=source.suffix.lower() == ".csv" and source.is_file()),
+            seed=seed,
+            device=where,
+            environment=environment(),
+            started_unix_s=started,
+            settings={"identity": identity, "noise_level": noise_level, "solver": restorer.name, "kernel": kernel_text(spec)},
+        )
+
     with (
         stop_requested() as stop,
         tqdm(total=len(records), unit="image", desc="deblurring", disable=quiet, file=sys.stderr) as bar,
     ):
         summary, lines = deblur_all(
-            restorer, records, out, settings, device=where, stop=stop, watch=lambda count: bar.update(count) and None
+            restorer,
+            records,
+            out,
+            settings,
+            device=where,
+            stop=stop,
+            watch=lambda count: bar.update(count) and None,
+            begin=begin,
         )
-    begin_run(
-        out,
-        "deblur",
-        command=command_text("deblur", deblur, typed | {"solver": solver if solver in CLASSICAL else Path(solver)}),
-        config={
-            "solver": restorer.identity,
-            "prior": restorer.experiment,
-            "kernel": kernel_text(spec),
-            "policy": to_dict(policy),
-        },
-        data=data_facts(records, is_manifest=source.suffix.lower() == ".csv" and source.is_file()),
-        seed=seed,
-        device=where,
-        environment=environment(),
-        started_unix_s=started,
-        settings={"identity": identity, "noise_level": noise_level, "solver": restorer.name, "kernel": kernel_text(spec)},
-    )
     end_run(out)
     write_tables(records, lines, out)
     if page > 0 and lines:
@@ -143,6 +157,7 @@ def deblur(
     changed = sum(line["outcome"] == "deblurred" for line in lines.values())
     reasons = ", ".join(f"{code}: {count}" for code, count in sorted(summary.reasons.items()))
     print(f"{summary.ok} done, {summary.skipped} already there, {summary.failed} failed{f' ({reasons})' if reasons else ''}")
+    print(about_names(0 if keep_patient else num_renamed), end="")
     print(
         f"{changed} deblurred by {restorer.name}, {len(lines) - changed} left as they were{f'; {restorer.note}' if restorer.note else ''}"
     )

@@ -13,9 +13,10 @@ from medanomaly.datasets.seen import SEEN_FILE, copy_seen
 from medanomaly.errors import ConfigError
 from medanomaly.evaluation.folder import read_evaluation, write_text
 from medanomaly.evaluation.image_table import ImageLine, read_images
-from medanomaly.evaluation.model_card import failures, intended_use, open_questions, reporting
+from medanomaly.evaluation.model_card import Purpose, failures, intended_use, likeness, open_questions, reporting
 from medanomaly.evaluation.tables import as_markdown, comparison, same_images
 from medanomaly.files import sha256_of
+from medanomaly.methods.experiment import CLASSIFIER
 from medanomaly.scoring.finish import CALIBRATION
 
 RELEASED = "model.safetensors"
@@ -84,7 +85,7 @@ def card(
 
 **Not a medical device; not for diagnosis.** Research use, under the licence below.
 
-{intended_use(localizes="target" in experiment["method"])}
+{intended_use(purpose_of(experiment["method"]))}
 
 * Preset: {experiment["name"]}.
 * Method: {what(experiment["method"])}.
@@ -122,12 +123,19 @@ Made by:
 
 ## Limits
 
-{limits(experiment["method"], preprocess["image_size"])} A generative model may reproduce features of its training images.
+{limits(purpose_of(experiment["method"]), preprocess["image_size"])}
+
+{likeness(purpose_of(experiment["method"]))}
 
 ## Open questions
 
 {open_questions()}
 """
+
+
+def purpose_of(method: dict[str, Any]) -> Purpose:
+    """What the model of a checkpoint's header is for: a method that translates has a target, a classifier says so."""
+    return "localize" if "target" in method else "classify" if method["kind"] == CLASSIFIER else "draw"
 
 
 def sampling(method: dict[str, Any]) -> str:
@@ -144,7 +152,7 @@ def what(method: dict[str, Any]) -> str:
     """Kind and classes; for a method, where it translates to."""
     classes = ", ".join(method["classes"])
     named = f"{method['kind']}, {f'classes {classes}' if classes else 'without classes'}"
-    return f"{named}, translated to {method['target']}" if "target" in method else f"{named}; it localizes nothing"
+    return f"{named}, translated to {method['target']}" if purpose_of(method) == "localize" else f"{named}; it localizes nothing"
 
 
 def mapping(method: dict[str, Any], num_channels: int) -> str:
@@ -174,11 +182,13 @@ def calibrated(provenance: dict[str, Any]) -> str:
     )
 
 
-def limits(method: dict[str, Any], image_size: int) -> str:
+def limits(purpose: Purpose, image_size: int) -> str:
     """What to expect of images unlike those it was trained on."""
     trained = f"Trained at {image_size} px on one source of images"
-    if "map" not in method:
+    if purpose == "draw":
         return f"{trained}: it knows no other size, source or view, and draws what it knows into what it does not."
+    if purpose == "classify":
+        return f"{trained}: on another size, source or view it still names one of its classes, and may be sure of it."
     return (
         f"{trained}: expect false alarms on any other source, on devices, rotated or cropped views, and\n"
         "lesions smaller than a few pixels at that size."

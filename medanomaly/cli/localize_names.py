@@ -23,12 +23,12 @@ _SHORTEST = 12
 
 
 def without_uids(records: Sequence[Record]) -> list[Record]:
-    """The same records, their ids with a hash in place of each UID; ids without one stay as they are.
+    """The same records, ids of image and patient with a hash in place of each UID; ids without one stay as they are.
 
     Raises:
         InputError: E_IDS, an id is that of another image with its UID replaced.
     """
-    named = [replace(record, id=without_uid(record.id)) for record in records]
+    named = [replace(record, id=without_uid(record.id), patient_id=without_uid(record.patient_id)) for record in records]
     if len({record.id for record in named}) < len({record.id for record in records}):
         raise InputError("two ids are equal once UIDs are replaced", code="E_IDS", fix="rename an image, or --keep-patient true")
     return named

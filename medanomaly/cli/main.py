@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.code if isinstance(stop.code, int) else EXIT_OK if stop.code is None else EXIT_INTERNAL
     except MedanomalyError as error:
         if debug:
-            traceback.print_exc()
+            print_traceback()
         print(f"medanomaly {words[0]}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            print_traceback()
         from medanomaly.evaluation.bulk import out_of_memory
 
         if out_of_memory(error):
@@ -82,6 +82,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"medanomaly {words[0]}: internal error: {text}; run again with --debug", file=sys.stderr)
         return EXIT_INTERNAL
+
+
+def print_traceback() -> None:
+    """The traceback, and what to mind: unlike the one-line errors it repeats whatever a library quotes from a file."""
+    traceback.print_exc()
+    print(
+        "note: the traceback above may quote names, folders and header values of images; read it before sending it",
+        file=sys.stderr,
+    )
 
 
 if __name__ == "__main__":

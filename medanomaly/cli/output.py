@@ -29,7 +29,12 @@ def refuse_unwritable(folder: Path) -> None:
     Raises:
         ResourceError: E_OUTPUT, it lies below a file, or may not be written; E_DISK_FULL, there is no space left.
     """
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OSError as error:  # e.g. a name that is too long for any file system
+        raise ResourceError(
+            f"cannot be made ({error.strerror})", code="E_OUTPUT", path=folder, fix="choose another output folder"
+        ) from error
     fault = "" if there.is_dir() else "is below a file" if there != folder else "is a file"
     fault = fault or ("" if os.access(there, os.W_OK | os.X_OK) else "may not be written")
     if fault:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from medanomaly.evaluation.image_table import ImageLine
 
@@ -26,12 +26,32 @@ OPEN_QUESTIONS = (
 """What no file of a run can answer."""
 
 
-def intended_use(*, localizes: bool) -> str:
+Purpose = Literal["localize", "draw", "classify"]
+"""What a model is for."""
+
+PURPOSES: Mapping[Purpose, str] = {
+    "localize": "to localize what looks unlike healthy images",
+    "draw": "to draw images like those of its training set",
+    "classify": "to name the class of images, noisy ones too, and to guide a generator by it",
+}
+
+
+def intended_use(purpose: Purpose) -> str:
     """Two sentences for the top of a card."""
-    purpose = "to localize what looks unlike healthy images" if localizes else "to draw images like those of its training set"
     return (
-        f"Intended use: research, {purpose}. Not intended: diagnosis, triage, screening, or any other decision about a person;\n"
-        "images of another kind, view or source than those it was trained on."
+        f"Intended use: research, {PURPOSES[purpose]}. Not intended: diagnosis, triage, screening, or any other decision\n"
+        "about a person; images of another kind, view or source than those it was trained on."
+    )
+
+
+def likeness(purpose: Purpose) -> str:
+    """What weights may give away of the images they were trained on (Carlini et al. 2023, arXiv:2301.13188: diffusion models do)."""
+    if purpose == "classify":
+        return "Whoever has the weights may be able to tell whether an image was among those it was trained on."
+    made = "Samples" if purpose == "draw" else "Pseudo-healthy images and samples"
+    return (
+        f"{made} may resemble training images, down to features of one person. Where those are private, so are the weights and what\n"
+        "they draw, until somebody has looked for near copies (`medanomaly evaluate-samples` lists nearest training images)."
     )
 
 

@@ -6,6 +6,7 @@ a file, a patient or a folder is sent; images are told apart by their position i
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from types import TracebackType
 
@@ -86,6 +87,8 @@ def open_view(
 ) -> LiveView | None:
     """A view on a Visdom server that need not be there; None where visdom is not installed, which is said.
 
+    Of several processes of one job (``RANK``, set by torchrun) only the first has a view: the others get None.
+
     Args:
         url: address of the server, as ``http://127.0.0.1:8097``.
         warn: told in one line what is wrong, at most once after the start.
@@ -95,6 +98,8 @@ def open_view(
     Raises:
         ConfigError: E_CONFIG, the address is none.
     """
+    if os.environ.get("RANK", "0") not in ("", "0"):
+        return None
     host = server_of(url)[0].partition("://")[2].strip("[]")
     if host not in LOOPBACK:
         warn(f"live view: images are sent to {host}, where whoever reaches the server can see them")

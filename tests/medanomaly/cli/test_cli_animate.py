@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cli_builders import picture, write_png
+from dicom_canaries import write_source
 from PIL import Image
 
 from medanomaly.cli.main import main
@@ -55,3 +56,18 @@ def test_a_method_that_does_not_walk_is_refused(
     assert animate(checkpoint, tmp_path / "walk.gif") == 2
     assert "does not walk between noise levels [E_METHOD]" in capsys.readouterr().err
     assert not (tmp_path / "walk.gif").exists()
+
+
+def test_no_gif_is_made_of_a_film_with_text_in_its_pixels_unless_somebody_has_looked(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = write_source(tmp_path / "film.dcm", BurnedInAnnotation="YES")
+    words = ["animate", str(checkpoint), str(film), str(tmp_path / "walk.gif"), "--device", "cpu"]
+    assert main(words) == 4
+    assert "[E_BURNED_IN]" in capsys.readouterr().err
+    assert not (tmp_path / "walk.gif").exists()
+    assert main([*words, "--burned-in", "keep"]) == 0
+    assert "does not say" not in capsys.readouterr().out
+    silent = write_source(tmp_path / "silent.dcm")
+    assert main(["animate", str(checkpoint), str(silent), str(tmp_path / "silent.gif"), "--device", "cpu"]) == 0
+    assert "does not say whether text is burned into its pixels" in capsys.readouterr().out

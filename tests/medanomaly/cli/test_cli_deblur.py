@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cli_builders import picture, report_lines, write_png
+from dicom_canaries import INSTANCE_UID, KEPT, NEVER, SERIES_UID, STUDY_UID, traces, write_source
 from PIL import Image
 from scipy import ndimage
 from toys import SIDE, TINY
@@ -196,3 +197,37 @@ def test_the_shipped_prior_goes_by_its_name(tmp_path: Path, capsys: pytest.Captu
     source = write_png(tmp_path / "film.png", smooth(0))
     assert deblur("cxr64-prior", source, tmp_path / "out", *KERNEL, "--steps", "1") == 0
     assert "1 deblurred by DiffPIR with gray64-prior, 1 steps" in capsys.readouterr().out
+
+
+def test_no_output_names_a_patient_or_a_uid_of_its_source(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, out = tmp_path / "in", tmp_path / "out"
+    write_source(source / STUDY_UID / SERIES_UID / f"{INSTANCE_UID}.dcm")
+    write_source(source / "text.dcm", BurnedInAnnotation="YES")
+    assert deblur("wiener", source, out, *KERNEL) == 3
+    said = capsys.readouterr()
+    assert "1 image is named by a hash of the DICOM UID" in said.out
+    uids = [STUDY_UID, SERIES_UID, INSTANCE_UID]
+    canaries = [*uids, *(uid.replace(".", "_") for uid in uids), *KEPT.values(), *NEVER.values()]
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"manifest.csv", "deblur.csv", "report.jsonl", "run.json", "report.html"}
+    for path in files:
+        assert traces(path, [text for text in canaries if len(text) > 4]) == [], path
+        assert [uid for uid in canaries if uid in str(path.relative_to(out))] == []
+    assert [line["reason_code"] for line in report_lines(out)] == ["", "E_BURNED_IN"]
+    assert deblur("wiener", source, out, *KERNEL) == 3
+    assert json.loads((out / "status.json").read_text())["skipped"] == 1
+    assert deblur("wiener", source, tmp_path / "kept", *KERNEL, "--keep-patient", "true") == 0
+    assert f"{STUDY_UID}/{SERIES_UID}/{INSTANCE_UID}.dcm" in {line["id"] for line in report_lines(tmp_path / "kept")}
+
+
+def test_what_the_run_is_stands_in_its_folder_from_the_start(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("deblur.job.written", killed)
+    assert main(["deblur", "wiener", str(folder), str(tmp_path / "out"), *KERNEL, "--quiet", "true"]) == 130
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["settings"]["kernel"] == "linear 5@30"
+    assert json.loads((tmp_path / "out" / "status.json").read_text())["status"] == "running"

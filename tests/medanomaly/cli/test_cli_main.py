@@ -121,8 +121,11 @@ def test_an_error_nobody_foresaw_is_one_line_and_its_traceback_is_for_debug(
     monkeypatch.setattr(localize_command, "main", fail(RuntimeError("first line\nsecond line")))
     text = complaint(["localize"], 1, capsys)
     assert "internal error: RuntimeError: first line second line; run again with --debug" in text
+    assert "read it before sending it" not in text
     assert main(["localize", "--debug"]) == 1
-    assert "Traceback" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Traceback" in said
+    assert "may quote names, folders and header values" in said
 
 
 @pytest.mark.parametrize(

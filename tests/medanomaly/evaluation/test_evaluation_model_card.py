@@ -6,10 +6,23 @@ from dataclasses import replace
 
 import pytest
 
+from medanomaly.classifiers.model import ClassifierModelConfig
+from medanomaly.cli.export import purpose_of
 from medanomaly.config import to_dict
 from medanomaly.datasets.transforms import PreprocessConfig
 from medanomaly.evaluation.image_table import ImageLine
-from medanomaly.evaluation.model_card import OPEN_QUESTIONS, failures, intended_use, open_questions, reporting
+from medanomaly.evaluation.model_card import (
+    OPEN_QUESTIONS,
+    PURPOSES,
+    failures,
+    intended_use,
+    likeness,
+    open_questions,
+    reporting,
+)
+from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
+from medanomaly.methods.diffusion_model import DiffusionModelConfig
+from medanomaly.methods.experiment import ModelConfig
 from medanomaly.training.config import TrainingConfig
 
 HEADER = {
@@ -83,6 +96,23 @@ def test_what_only_a_person_knows_is_asked(word: str) -> None:
 
 
 def test_the_intended_use_excludes_diagnosis() -> None:
-    for localizes in (True, False):
-        assert "Not intended: diagnosis" in intended_use(localizes=localizes)
-    assert intended_use(localizes=True) != intended_use(localizes=False)
+    said = [intended_use(purpose) for purpose in PURPOSES]
+    assert all("Not intended: diagnosis" in text for text in said)
+    assert len(set(said)) == len(PURPOSES) == 3
+
+
+@pytest.mark.parametrize(
+    ("method", "purpose"),
+    [
+        (CfgDiffusionConfig(), "localize"),
+        (DiffusionModelConfig(), "draw"),
+        (ClassifierModelConfig(classes=("a", "b")), "classify"),
+    ],
+)
+def test_a_card_says_what_its_model_is_for_and_whom_it_may_resemble(method: ModelConfig, purpose: str) -> None:
+    content = {"kind": method.kind, **to_dict(method)}
+    assert purpose_of(content) == purpose
+    if purpose == "classify":
+        assert "among those it was trained on" in likeness("classify")
+    else:
+        assert "may resemble training images" in likeness(purpose_of(content))

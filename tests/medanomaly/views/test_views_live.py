@@ -403,3 +403,14 @@ def test_messages_are_those_of_visdoms_own_client() -> None:
         name: theirs["data"][0][name] for name in ("x", "y", "type")
     }
     assert curves["layout"]["yaxis"]["type"] == theirs["layout"]["yaxis"]["type"]
+
+
+def test_of_several_processes_one_has_a_view(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = []
+    for rank in ("0", "1", "2"):
+        monkeypatch.setenv("RANK", rank)
+        view = open_view(dead(), warn=lambda _text: None)
+        if view is not None:
+            opened.append(rank)
+            view.close()
+    assert opened == ["0"]
