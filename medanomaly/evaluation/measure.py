@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from medanomaly.evaluation.predict import Prediction, with_truth
 from medanomaly.metrics import fidelity, image, pixel, region
-from medanomaly.metrics.bootstrap import Interval, patient_bootstrap, pooled_pixel_bootstrap
+from medanomaly.metrics.bootstrap import Interval, patient_bootstrap, pooled_pixel_bootstrap, pooled_pixel_bootstraps
 from medanomaly.metrics.strata import dice_by_lesion_size, lesion_areas
 from medanomaly.metrics.surface import hausdorff95
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, YOUDEN, OperatingPoint, otsu_threshold, refuse_if_seen
@@ -22,8 +21,6 @@ Values = npt.NDArray[np.float64]
 AT = {DICE: "val-Dice threshold", HEALTHY_FPR: "healthy threshold"}
 """How a table names the pixel thresholds; the notes below it say how each was chosen."""
 ORACLE_AT = "@ oracle (uses test labels)"
-SLOW_RESAMPLES = 100
-"""Resamples of the curves that must be rebuilt for each (AUPRO, FROC)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +106,9 @@ def pixel_rows(
         maps, masks = [p.anomaly_map for p, _ in chosen], [truth for _, truth in chosen]
         owners = [p.patient_id for p, _ in chosen]
         chance = f"prevalence {pixel.prevalence(masks):.4f}"
-        bootstrap = partial(pooled_pixel_bootstrap, num_resamples=config.num_resamples, seed=config.seed)
-        auroc = bootstrap(maps, masks, owners, "auroc")
-        precision = bootstrap(maps, masks, owners, "average_precision")
+        auroc, precision = pooled_pixel_bootstraps(
+            maps, masks, owners, ["auroc", "average_precision"], num_resamples=config.num_resamples, seed=config.seed
+        )
         rows.append(Measured(group="pixels", name="pixel AUROC" + title, interval=auroc, note=chance))
         rows.append(Measured(group="pixels", name="pixel AP" + title, interval=precision, note=chance))
     maps, masks = [p.anomaly_map for p, _ in lesioned], [truth for _, truth in lesioned]
@@ -163,15 +160,10 @@ def region_rows(
             Measured(group="regions", name="lesion recall", interval=interval, note="a component with IoU >= 0.1 is a hit")
         )
     if config.regions:
-        few = min(SLOW_RESAMPLES, config.num_resamples)
-
-        def overlap(index: npt.NDArray[np.int64]) -> float:
-            return pixel.aupro([maps[i] for i in index], [masks[i] for i in index])
-
-        interval = patient_bootstrap(overlap, owners, num_resamples=few, seed=config.seed)
-        rows.append(Measured(group="regions", name="AUPRO to FPR 0.3", interval=interval, note=f"{few} resamples"))
-        curve = region.froc(maps, masks, num_thresholds=32)
-        single = [region.froc([m], [mask], thresholds=curve.thresholds.tolist()) for m, mask in zip(maps, masks, strict=True)]
+        interval = pooled_pixel_bootstrap(maps, masks, owners, "aupro", num_resamples=config.num_resamples, seed=config.seed)
+        rows.append(Measured(group="regions", name="AUPRO to FPR 0.3", interval=interval))
+        thresholds = region.froc_thresholds(maps, 32)
+        single = [region.froc([m], [mask], thresholds=thresholds.tolist()) for m, mask in zip(maps, masks, strict=True)]
         # Counts of one image add up, so a resample needs no new labelling.
         num_hit = np.array([np.nan_to_num(one.sensitivity) * one.num_lesions for one in single])
         num_false = np.array([one.false_positives_per_image for one in single])
@@ -179,7 +171,7 @@ def region_rows(
 
         def sensitivity(index: npt.NDArray[np.int64]) -> float:
             resampled = region.FrocCurve(
-                thresholds=curve.thresholds,
+                thresholds=single[0].thresholds,
                 false_positives_per_image=num_false[index].mean(axis=0),
                 sensitivity=num_hit[index].sum(axis=0) / max(num_lesions[index].sum(), 1),
                 num_images=len(index),

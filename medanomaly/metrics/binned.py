@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from medanomaly.metrics.inputs import Mask, Scores
 from medanomaly.metrics.ranking import Ranked
+from medanomaly.metrics.region import lesions
 
 Counts = npt.NDArray[np.float64]
 
@@ -68,6 +69,50 @@ def patient_histograms(
         positives[patient[index]] += histogram(bins, anomaly_map[mask & region])
         negatives[patient[index]] += histogram(bins, anomaly_map[~mask & region])
     return positives, negatives
+
+
+def patient_overlaps(
+    bins: ScoreBins, maps: Sequence[Scores], masks: Sequence[Mask], patient: npt.NDArray[np.int64]
+) -> tuple[Counts, Counts]:
+    """(num_patients, k) sums over lesions of their share in each bin, and (num_patients,) lesions; ``patient`` is each image's row."""
+    shares = np.zeros((int(patient.max()) + 1, bins.edges.size + 1))
+    num_lesions = np.zeros(len(shares))
+    for row, anomaly_map, mask in zip(patient, maps, masks, strict=True):
+        labels = lesions(mask)[mask]
+        areas = np.bincount(labels)
+        where = np.searchsorted(bins.edges, anomaly_map[mask], side="right")
+        shares[row] += np.bincount(where, weights=1 / areas[labels], minlength=bins.edges.size + 1)
+        num_lesions[row] += labels.max(initial=0)
+    return shares, num_lesions
+
+
+def binned_aupro(
+    overlaps: Counts, num_lesions: Counts, negatives: Counts, lossless: npt.NDArray[np.bool_], max_fpr: float = 0.3
+) -> tuple[Counts, Counts]:
+    """Area under the per-region overlap curve with each bin taken as a tie, and a bound on its distance from the exact one.
+
+    Within a bin the curve rises from one corner to the other in some way, and a tie goes straight: over a width w of false-positive
+    rate and a rise of d they differ by at most w d / 2, and by w d where the rate's limit cuts the bin. NaN without lesion or normal
+    pixel.
+
+    Args:
+        overlaps: (..., k) sums over lesions of their share in each bin.
+        num_lesions: (...,)
+        negatives: (..., k) normal pixels.
+        lossless: (k,) bins that are ties.
+        max_fpr: where the curve ends.
+    """
+    num_normal = negatives.sum(axis=-1, keepdims=True)
+    known = (num_normal[..., 0] > 0) & (num_lesions > 0)
+    # From the highest bin down: rate and overlap at the start and the width and rise of each bin.
+    width = np.flip(negatives, -1) / np.maximum(num_normal, 1)
+    rise = np.flip(overlaps, -1) / np.maximum(num_lesions, 1)[..., None]
+    rate, overlap = np.cumsum(width, axis=-1) - width, np.cumsum(rise, axis=-1) - rise
+    part = np.clip((max_fpr - rate) / np.where(width > 0, width, 1), 0, 1)
+    area = width * part * (overlap + part * rise / 2)
+    loss = width * part * rise * np.maximum(part / 2, 1 - part / 2) * ~lossless[::-1]
+    nothing = np.where(known, 0.0, np.nan)
+    return area.sum(axis=-1) / max_fpr + nothing, loss.sum(axis=-1) / max_fpr + nothing
 
 
 def binned_auroc(positives: Counts, negatives: Counts, lossless: npt.NDArray[np.bool_]) -> tuple[Counts, Counts]:

@@ -22,11 +22,21 @@ from medanomaly.metrics.region import lesions
 def pooled(maps: Sequence[Scores], masks: Sequence[Mask], within: Sequence[Mask] | None = None) -> ranking.Ranked:
     """Scores of all lesion pixels and all other pixels of a set, sorted, with no rescaling of any image."""
     check_maps(maps, masks, within)
-    regions = [np.ones(mask.shape, bool) for mask in masks] if within is None else within
-    empty = np.empty(0, np.float32)
-    positives = [empty, *(m[mask & region] for m, mask, region in zip(maps, masks, regions, strict=True))]
-    negatives = [empty, *(m[~mask & region] for m, mask, region in zip(maps, masks, regions, strict=True))]
-    return ranking.Ranked(np.sort(np.concatenate(positives)), np.sort(np.concatenate(negatives)))
+    positives = masks if within is None else [mask & region for mask, region in zip(masks, within, strict=True)]
+    negatives = [~mask for mask in masks] if within is None else [~mask & one for mask, one in zip(masks, within, strict=True)]
+    return ranking.Ranked(_sorted(maps, positives), _sorted(maps, negatives))
+
+
+def _sorted(maps: Sequence[Scores], chosen: Sequence[Mask]) -> Scores:
+    """(n,) scores of the chosen pixels of all maps, ascending; filled and sorted in place: a set has gigabytes of them."""
+    found = np.empty(sum(int(one.sum()) for one in chosen), np.result_type(np.float32, *maps))
+    start = 0
+    for anomaly_map, one in zip(maps, chosen, strict=True):
+        values = anomaly_map[one]
+        found[start : start + values.size] = values
+        start += values.size
+    found.sort()
+    return found
 
 
 def pixel_auroc(maps: Sequence[Scores], masks: Sequence[Mask], within: Sequence[Mask] | None = None) -> float:
@@ -158,9 +168,8 @@ def aupro(maps: Sequence[Scores], masks: Sequence[Mask], max_fpr: float = 0.3) -
     for mask in masks:
         labels = lesions(mask)
         weights.append(1 / np.bincount(labels.ravel())[labels[mask]])
-    empty = np.empty(0, np.float32)
-    scores = np.concatenate([empty, *(m[mask] for m, mask in zip(maps, masks, strict=True))])
-    normal = np.sort(np.concatenate([empty, *(m[~mask] for m, mask in zip(maps, masks, strict=True))]))[::-1]
+    scores = np.concatenate([np.empty(0, np.float32), *(m[mask] for m, mask in zip(maps, masks, strict=True))])
+    normal = _sorted(maps, [~mask for mask in masks])[::-1]
     if scores.size == 0 or normal.size == 0:
         return float("nan")
     order = np.argsort(scores, kind="stable")

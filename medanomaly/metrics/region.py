@@ -79,6 +79,15 @@ class FrocCurve:
         return float(np.mean([self.sensitivity_at(rate) for rate in FROC_RATES]))
 
 
+def froc_thresholds(maps: Sequence[Scores], num: int) -> Scores:
+    """(at most num,) pooled quantiles that call from one pixel of the set to half of all pixels anomalous, evenly in log area."""
+    pooled = np.concatenate([np.empty(0, np.float32), *(m.ravel() for m in maps)])
+    pooled.sort()
+    ranks = np.geomspace(1, max(pooled.size / 2, 1), num).round().astype(np.int64)
+    levels: Scores = np.unique(pooled[::-1][np.minimum(ranks, pooled.size - 1)]) if pooled.size else pooled
+    return levels
+
+
 def froc(
     maps: Sequence[Scores],
     masks: Sequence[Mask],
@@ -99,12 +108,7 @@ def froc(
     """
     check_maps(maps, masks)
     check_fraction("min_iou", min_iou)
-    if thresholds is None:
-        pooled = np.sort(np.concatenate([np.empty(0, np.float32), *(m.ravel() for m in maps)]))[::-1]
-        ranks = np.geomspace(1, max(pooled.size / 2, 1), num_thresholds).round().astype(np.int64)
-        levels = pooled[np.minimum(ranks, pooled.size - 1)] if pooled.size else pooled
-    else:
-        levels = np.asarray(thresholds, np.float64)
+    levels = froc_thresholds(maps, num_thresholds) if thresholds is None else np.asarray(thresholds, np.float64)
     levels = np.unique(levels)[::-1]
     num_hit, num_false = np.zeros(len(levels)), np.zeros(len(levels))
     num_lesions = 0

@@ -5,7 +5,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from medanomaly.metrics.binned import binned_auroc, binned_average_precision, histogram, patient_histograms, score_bins
+from medanomaly.metrics.binned import (
+    binned_aupro,
+    binned_auroc,
+    binned_average_precision,
+    histogram,
+    patient_histograms,
+    patient_overlaps,
+    score_bins,
+)
+from medanomaly.metrics.pixel import aupro, pooled
 from medanomaly.metrics.ranking import Ranked, auroc, average_precision, rank
 
 PAIRS = [(binned_auroc, auroc), (binned_average_precision, average_precision)]
@@ -78,3 +87,30 @@ def test_every_pixel_is_counted_once_under_its_patient() -> None:
     positives, negatives = patient_histograms(bins, maps, masks, np.array([0, 1, 0]), within)
     assert positives.sum(axis=1).tolist() == [masks[0].sum() + masks[2].sum(), masks[1].sum()]
     assert (positives + negatives).sum() == sum(int(region.sum()) for region in within)
+
+
+@pytest.mark.parametrize("levels", [2, 30, None])
+@pytest.mark.parametrize("max_fpr", [0.05, 0.3, 1.0])
+@pytest.mark.parametrize("num_bins", [8, 64, 4096])
+def test_the_exact_region_overlap_lies_within_the_stated_bound(num_bins: int, max_fpr: float, levels: int | None) -> None:
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        masks = [rng.random((20, 20)) < share for share in (0.02, 0.1, 0.0)]
+        maps = [rng.random((20, 20)) + 0.5 * mask for mask in masks]
+        maps = [(np.round(one * levels) if levels else one).astype(np.float32) for one in maps]
+        bins = score_bins(pooled(maps, masks), num_bins)
+        patient = np.arange(3)
+        shares, num_lesions = patient_overlaps(bins, maps, masks, patient)
+        _, normal = patient_histograms(bins, maps, masks, patient, None)
+        value, bound = binned_aupro(shares.sum(0), num_lesions.sum(), normal.sum(0), bins.lossless, max_fpr)
+        assert abs(value - aupro(maps, masks, max_fpr)) <= bound + 1e-12
+        if levels == 2 or num_bins == 4096:
+            assert bound < 1e-3, "ties, and bins of one pixel each, lose nothing"
+
+
+def test_region_overlap_without_a_lesion_or_a_normal_pixel_is_undefined() -> None:
+    lossless = np.ones(2, bool)
+    value, bound = binned_aupro(np.zeros(2), np.array(0.0), np.array([1.0, 2.0]), lossless)
+    assert np.isnan(value)
+    assert np.isnan(bound)
+    assert np.isnan(binned_aupro(np.ones(2), np.array(2.0), np.zeros(2), lossless)[0])

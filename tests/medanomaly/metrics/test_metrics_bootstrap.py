@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import math
 from itertools import product
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -10,13 +9,15 @@ import pytest
 from medanomaly.errors import InputError
 from medanomaly.metrics.bootstrap import (
     Interval,
+    PooledMetric,
     align,
     holm_correction,
     paired_permutation_test,
     patient_bootstrap,
     pooled_pixel_bootstrap,
+    pooled_pixel_bootstraps,
 )
-from medanomaly.metrics.pixel import pixel_auroc, pixel_average_precision
+from medanomaly.metrics.pixel import aupro, pixel_auroc, pixel_average_precision
 
 
 def clustered(rng: np.random.Generator, num_patients: int, per_patient: int = 5) -> tuple[np.ndarray, list[str]]:
@@ -112,10 +113,12 @@ def pixels(num_patients: int) -> tuple[list[np.ndarray], list[np.ndarray], list[
     return maps, masks, patients
 
 
-@pytest.mark.parametrize(("name", "exact"), [("auroc", pixel_auroc), ("average_precision", pixel_average_precision)])
+@pytest.mark.parametrize(
+    ("name", "exact"), [("auroc", pixel_auroc), ("average_precision", pixel_average_precision), ("aupro", aupro)]
+)
 @pytest.mark.parametrize("num_bins", [16, 4096])
 def test_pooled_pixels_resample_as_the_exact_metric_does_within_the_stated_error(
-    name: Literal["auroc", "average_precision"], exact: object, num_bins: int
+    name: PooledMetric, exact: object, num_bins: int
 ) -> None:
     maps, masks, patients = pixels(12)
 
@@ -129,6 +132,15 @@ def test_pooled_pixels_resample_as_the_exact_metric_does_within_the_stated_error
     assert abs(fast.high - slow.high) <= fast.end_error + 1e-12
     assert fast.low < fast.value < fast.high
     assert (fast.end_error < 0.005) == (num_bins == 4096)
+
+
+def test_metrics_that_share_their_histograms_are_those_made_alone() -> None:
+    maps, masks, patients = pixels(6)
+    names: list[PooledMetric] = ["aupro", "auroc", "average_precision"]
+    together = pooled_pixel_bootstraps(maps, masks, patients, names, num_resamples=130)
+    assert together == [pooled_pixel_bootstrap(maps, masks, patients, name, num_resamples=130) for name in names]
+    with pytest.raises(ValueError, match="aupro is of whole images"):
+        pooled_pixel_bootstrap(maps, masks, patients, "aupro", within=masks)
 
 
 def test_pooled_resamples_without_a_lesion_are_counted_as_undefined() -> None:
