@@ -21,7 +21,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_USE_PEP517=1 PIP_CONSTRAINT=build-con
 	PIP_BUILD_CONSTRAINT=build-constraints.txt $(BIN)/python -m pip
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint types unit slow clean benchmark-phantom64 benchmark-lgg64 benchmark-cxr64 weights-phantom64-cfg weights-cxr64-cfg weights-cxr64-prior weights-lgg64-cfg
+.PHONY: help env demo test lint types unit slow drills clean benchmark-phantom64 benchmark-lgg64 benchmark-cxr64 weights-phantom64-cfg weights-cxr64-cfg weights-cxr64-prior weights-lgg64-cfg
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -46,6 +46,11 @@ unit: $(INSTALLED) ## tests that need neither minutes nor a GPU
 
 slow: $(INSTALLED) ## tests that take minutes, and on a CUDA machine those that need it
 	$(BIN)/python -m pytest -m "slow or gpu"
+
+# Exit code 1 where anything was lost; `make drills SCALE=0.1` is a quick look.
+SCALE ?= 1
+drills: $(INSTALLED) ## inject faults by the hundred (kills, full disks, damaged files, ...) and count what is lost, in runs/drills/drills.md
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.drills runs/drills --scale $(SCALE)
 
 weights-phantom64-cfg: $(INSTALLED) ## retrain and measure the shipped phantom weights: about an hour on one core
 	$(BIN)/medanomaly data phantom runs/phantom-train --num-patients 1500 --fractions '[0.9,0.1,0]'

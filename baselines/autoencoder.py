@@ -20,7 +20,7 @@ from medanomaly.scoring.maps import difference_map
 from medanomaly.training.average import averaged, weights_of
 from medanomaly.training.config import TrainingConfig, learning_rate
 from medanomaly.training.optimise import adamw, guarded_step
-from medanomaly.types import AnomalyMethod, AnomalyResult, Batch, WalkObserver
+from medanomaly.types import AnomalyMethod, AnomalyResult, Batch, Share, WalkObserver
 
 NUM_LEVELS = 5
 """Of MONAI's BasicUNet: four halvings."""
@@ -114,13 +114,15 @@ class Autoencoder:
         return AnomalyResult(anomaly_map=anomaly_map, score=score, pseudo_healthy=pseudo_healthy)
 
 
-def coarse_noise(x: Tensor, std: float, side: int, generator: torch.Generator) -> Tensor:
+def coarse_noise(x: Tensor, std: float, side: int, generator: torch.Generator, share: Share | None = None) -> Tensor:
     """(B, C, H, W) Gaussian noise on a side x side grid, enlarged bilinearly and shifted by a random number of pixels.
 
     The shift moves the grid, so that no pixel is always between its nodes. Noise falls on the body alone, which is whatever
     is not the black of padding and background (-1).
     """
-    draw = std * torch.randn((x.shape[0], x.shape[1], side, side), generator=generator)
+    count = len(x) if share is None else share.total
+    draw = std * torch.randn((count, x.shape[1], side, side), generator=generator)
+    draw = draw if share is None else share.of(draw)
     noise = F.interpolate(draw, size=x.shape[2:], mode="bilinear", align_corners=False)
     rows, columns = (int(torch.randint(0, size, (1,), generator=generator)) for size in x.shape[2:])
     return noise.roll((rows, columns), dims=(2, 3)).to(x) * (x > -1)
@@ -128,6 +130,8 @@ def coarse_noise(x: Tensor, std: float, side: int, generator: torch.Generator) -
 
 class AutoencoderRecipe:
     """Squared error between the clean image and what the network makes of the noisy one."""
+
+    by_share = True
 
     def __init__(self, config: AutoencoderConfig, *, image_channels: int, training: TrainingConfig, device: torch.device) -> None:
         self.config, self.image_channels, self.training, self.device = config, image_channels, training, device
@@ -141,7 +145,7 @@ class AutoencoderRecipe:
     def loss(self, network: nn.Module, batch: Batch, generator: torch.Generator) -> Tensor:
         """Mean squared error, model units squared."""
         x = batch.x.to(self.device)
-        noisy = x + coarse_noise(x, self.config.noise_std, self.config.noise_side, generator)
+        noisy = x + coarse_noise(x, self.config.noise_std, self.config.noise_side, generator, batch.share)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
             back = network(noisy)
         return F.mse_loss(back.float(), x)

@@ -163,6 +163,8 @@ class ClassifierDdim:
 class ClassifierDdimRecipe:
     """One optimiser step of each network on the same batch: the denoiser's loss, and cross-entropy at a level drawn uniformly."""
 
+    by_share = True
+
     def __init__(
         self, config: ClassifierDdimConfig, *, image_channels: int, training: TrainingConfig, device: torch.device
     ) -> None:
@@ -180,7 +182,7 @@ class ClassifierDdimRecipe:
     def cross_entropy(self, classifier: torch.nn.Module, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Loss of noisy images at levels 1..T, and the share of them that is named right."""
         x_0, label = batch.x.to(self.device), batch.label.to(self.device)
-        x_t, t = noised(x_0, self.schedule, generator)
+        x_t, t = noised(x_0, self.schedule, generator, batch.share)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
             scores = classifier(x_t, t).float()
         return one_of_many(scores, label)

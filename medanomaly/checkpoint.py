@@ -11,7 +11,7 @@ import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import safetensors
 import safetensors.torch
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from medanomaly.errors import CheckpointError
-from medanomaly.files import atomic_write, finite
+from medanomaly.files import atomic_write, finite, parse_json
 
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 16 * 2**20
@@ -102,9 +102,9 @@ def read_checkpoint(path: Path, *, weights: bool) -> tuple[dict[str, Tensor], di
             "was not written by medanomaly", code="E_CKPT_FORMAT", path=path, fix="train or export it with medanomaly"
         )
     try:
-        header = json.loads(metadata["medanomaly"])
+        header = parse_json(metadata["medanomaly"])
         version = int(header.get("format_version", 0))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(
             "has an unreadable header", code="E_CKPT_FORMAT", path=path, fix="copy or train it again"
         ) from error
@@ -133,7 +133,34 @@ def load_weights(module: torch.nn.Module, tensors: dict[str, Tensor], source: st
 def save_train_state(path: Path, state: dict[str, Any]) -> None:
     """Write a training state (tensors, numbers, strings, lists, dicts) whole."""
     with atomic_write(path) as stream:
-        torch.save(state, stream)
+        kept = _Remembering(stream)
+        try:
+            torch.save(state, kept)  # type: ignore[arg-type]
+        except RuntimeError as error:
+            # Closing its archive, torch covers what went wrong while writing it, such as a full disk.
+            if kept.error is not None:
+                raise kept.error from error
+            raise
+
+
+class _Remembering:
+    """A file that keeps the error a write ended in."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream = stream
+        self.error: OSError | None = None
+
+    def write(self, content: bytes) -> int:
+        """As the file does."""
+        try:
+            return self.stream.write(content)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """As the file does."""
+        self.stream.flush()
 
 
 def load_train_state(path: Path) -> dict[str, Any]:

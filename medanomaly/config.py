@@ -7,11 +7,69 @@ import difflib
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeVar
+
+import yaml  # type: ignore[import-untyped]
 
 from medanomaly.errors import ConfigError
 
 T = TypeVar("T")
+MAX_FILE_BYTES = 2**20
+MAX_DEPTH = 50
+MAX_ENTRIES = 100_000
+"""Of a file of settings, aliases counted as often as they stand; a hundred lines are usual."""
+
+
+def read_settings(path: Path) -> Any:
+    """Content of a YAML or JSON file of settings; nothing in it is executed, and it cannot unfold into more than it seems to be.
+
+    Raises:
+        ConfigError: E_CONFIG, it is none, too long, nested too deep, or its aliases multiply.
+    """
+    fix = "mend the file"
+    content = path.read_bytes()[: MAX_FILE_BYTES + 1]
+    if len(content) > MAX_FILE_BYTES:
+        raise ConfigError("is longer than a file of settings can be", code="E_CONFIG", path=path, fix=fix)
+    # PyYAML takes minutes to find that brackets nest too deep for it.
+    if content.count(b"[") + content.count(b"{") > MAX_DEPTH and bracket_depth(content) > MAX_DEPTH:
+        raise ConfigError("is nested too deep", code="E_CONFIG", path=path, fix=fix)
+    try:
+        tree = yaml.safe_load(content.decode("utf-8"))
+    # PyYAML raises IndexError, KeyError, ValueError, AttributeError and RecursionError besides its own.
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(f"is not YAML or JSON ({ascii(text)[1:-1][:200]})", code="E_CONFIG", path=path, fix=fix) from error
+    if num_entries(tree, MAX_DEPTH) > MAX_ENTRIES:
+        raise ConfigError("its aliases hold each other, or multiply", code="E_CONFIG", path=path, fix="write values out")
+    return tree
+
+
+def bracket_depth(content: bytes) -> int:
+    """How deep brackets and braces are nested at most, wherever they stand."""
+    depth = deepest = 0
+    for byte in content:
+        depth += (byte in b"[{") - (byte in b"]}")
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def num_entries(tree: Any, depth: int) -> float:
+    """Entries of nested lists and mappings, shared ones counted as often as they are reached; infinite beyond a depth."""
+    counted: dict[tuple[int, int], float] = {}
+
+    def count(node: Any, left: int) -> float:
+        if not isinstance(node, dict | list | set | tuple):
+            return 1
+        if left == 0:
+            return float("inf")
+        key = (id(node), left)
+        if key not in counted:
+            values = node.values() if isinstance(node, dict) else node
+            counted[key] = 1 + sum(count(value, left - 1) for value in values)
+        return counted[key]
+
+    return count(tree, depth)
 
 
 def to_dict(config: Any) -> Any:

@@ -15,6 +15,9 @@ from typing import Any, BinaryIO
 
 from medanomaly.errors import ResourceError
 
+DISK_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+"""What the system says where a file cannot grow."""
+
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
@@ -34,7 +37,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise ResourceError("the disk is full", code="E_DISK_FULL", path=path, fix="free space and run again") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM, errno.EEXIST):
             raise ResourceError(
@@ -49,6 +52,18 @@ def write_json(path: Path, content: Any) -> None:
     """Indented, valid JSON, written whole; NaN and infinity become null."""
     with atomic_write(path) as stream:
         stream.write((json.dumps(finite(content), indent=2, allow_nan=False) + "\n").encode())
+
+
+def parse_json(text: str | bytes) -> Any:
+    """JSON content; also what is nested beyond the stack is a ValueError, as everything else is that is no JSON.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("is nested too deep") from error
 
 
 def finite(content: Any) -> Any:

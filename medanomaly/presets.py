@@ -11,6 +11,7 @@ from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
 from medanomaly.methods.cfg_sampler import SamplerConfig
 from medanomaly.methods.diffusion_model import DiffusionModelConfig
 from medanomaly.methods.experiment import Experiment, ExperimentOf, ModelExperiment
+from medanomaly.methods.speeds import sampler_of_speed
 from medanomaly.scoring.finish import MapConfig
 from medanomaly.training.config import TrainingConfig
 
@@ -49,11 +50,16 @@ PATCH_NETWORK = NetworkConfig(
 """27 M parameters, for colour patches of 32 to 96 px."""
 
 
+def fast(*, noise_level: int, guidance_scale: float) -> SamplerConfig:
+    """A walk of 40 network evaluations (:mod:`medanomaly.methods.speeds`)."""
+    return SamplerConfig(noise_level=noise_level, guidance_scale=guidance_scale, **sampler_of_speed("fast", noise_level))
+
+
 def phantom64_method() -> CfgDiffusionConfig:
     """The method of the phantom preset."""
     return CfgDiffusionConfig(
         network=SMALL_NETWORK,
-        sampler=SamplerConfig(noise_level=500, num_steps=25, guidance_scale=3.0),
+        sampler=fast(noise_level=500, guidance_scale=3.0),
         map=MapConfig(smooth_px=1.0),
     )
 
@@ -73,7 +79,7 @@ def gray64_cfg() -> Experiment:
 
     Level 300 and the 5 x 5 median were chosen on LGG validation slices (docs/results.md): 500 erases too much of a real image.
     """
-    sampler = SamplerConfig(noise_level=300, num_steps=25, guidance_scale=3.0)
+    sampler = fast(noise_level=300, guidance_scale=3.0)
     method = replace(phantom64_method(), sampler=sampler, map=MapConfig(median_px=5))
     return replace(phantom64_cfg(), name="gray64-cfg", method=method)
 
@@ -103,7 +109,7 @@ def gray128_cfg() -> Experiment:
         name="gray128-cfg",
         method=CfgDiffusionConfig(
             network=GRAY128_NETWORK,
-            sampler=SamplerConfig(noise_level=500, num_steps=100, guidance_scale=3.0),
+            sampler=fast(noise_level=500, guidance_scale=3.0),
             map=MapConfig(smooth_px=2.0),
         ),
         preprocess=PreprocessConfig(image_size=128),

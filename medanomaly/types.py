@@ -129,6 +129,20 @@ class AnomalyMethod(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """Which images of a step's whole batch one of several training processes computes: first <= row < stop."""
+
+    first: int
+    stop: int
+    total: int
+    """Images of the whole batch."""
+
+    def of(self, whole: Tensor) -> Tensor:
+        """These rows of a tensor (total, ...)."""
+        return whole[self.first : self.stop]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
     """Training images with the index of their class in the method's named classes, or with a target for each of them."""
 
@@ -136,6 +150,15 @@ class Batch:
     """(B, C, H, W) float32 in [-1, 1]."""
     label: Tensor
     """(B,) int64; where an image may be of several classes (B, classes) int64: 1, 0, or -1 = not known."""
+    share: Share | None = None
+    """Which rows of the step's batch these are, where several processes train; None = all of them."""
+
+    def drawn(self, draw: Callable[[int], Tensor]) -> Tensor:
+        """This batch's rows of ``draw(number of images)`` (images, ...).
+
+        The draw is always that of the whole batch, so an image gets the same numbers however many processes share the work.
+        """
+        return draw(len(self.x)) if self.share is None else self.share.of(draw(self.share.total))
 
 
 class Recipe(Protocol):

@@ -7,22 +7,27 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medanomaly.diffusion.schedule import NoiseSchedule
+from medanomaly.types import Share
 
 MASKED = -1
 """Target of a label that is not known: it adds nothing to the loss."""
 
 
-def noised(x_0: Tensor, schedule: NoiseSchedule, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def noised(x_0: Tensor, schedule: NoiseSchedule, generator: torch.Generator, share: Share | None = None) -> tuple[Tensor, Tensor]:
     """(x_t, t) at a level of 1..T drawn for each image, as in diffusion training (arXiv:2105.05233, section 4.1).
 
     Args:
         x_0: (B, C, H, W) clean images.
         schedule: signal power by level.
         generator: draws on the CPU, so that they are the same on any device.
+        share: which rows of a whole batch these are; None = all.
     """
-    t = torch.randint(1, schedule.num_levels + 1, (len(x_0),), generator=generator).to(x_0.device)
-    eps = torch.randn(x_0.shape, generator=generator).to(x_0.device)
-    return schedule.add_noise(x_0, eps, t), t
+    count = len(x_0) if share is None else share.total
+    t = torch.randint(1, schedule.num_levels + 1, (count,), generator=generator)
+    eps = torch.randn((count, *x_0.shape[1:]), generator=generator)
+    t, eps = (drawn if share is None else share.of(drawn) for drawn in (t, eps))
+    t = t.to(x_0.device)
+    return schedule.add_noise(x_0, eps.to(x_0.device), t), t
 
 
 def one_of_many(scores: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:

@@ -141,13 +141,15 @@ class ClassifierRecipe:
         self.optimizer = adamw(self.network.parameters(), training)
         self.schedule = NoiseSchedule.from_config(config.schedule)
         self.compare = each_by_itself if config.multi_label else one_of_many
+        # The mean over the labels that are known is not the mean of such means over parts of the batch.
+        self.by_share = not config.multi_label
         self.num_steps_done = 0
 
     def loss(self, network: NoisyClassifier, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """(cross-entropy, share named right) of a batch, noisy or clean as the config says."""
         x_t, t = batch.x.to(self.device), torch.zeros(len(batch.x), dtype=torch.int64, device=self.device)
         if self.config.noisy:
-            x_t, t = noised(x_t, self.schedule, generator)
+            x_t, t = noised(x_t, self.schedule, generator, batch.share)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16"):
             scores = network(x_t, t).float()
         return self.compare(scores, batch.label.to(self.device))

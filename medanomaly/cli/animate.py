@@ -15,6 +15,7 @@ from medanomaly.cli.localize import SCALE_OVER_THRESHOLD, chosen_threshold
 from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.cli.output import refuse_existing
 from medanomaly.cli.parsing import run_function
+from medanomaly.cli.sampler_option import sampler_given
 from medanomaly.datasets.transforms import to_model
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.files import atomic_write
@@ -22,6 +23,7 @@ from medanomaly.io.dicom_burned_in import UNCHECKED, burned_in_of
 from medanomaly.io.options import ReadOptions
 from medanomaly.io.reader import read_image
 from medanomaly.methods.experiment import load_trained
+from medanomaly.methods.speeds import Speed
 from medanomaly.scoring.maps import difference_map
 from medanomaly.views.animation import MAX_BYTES, WalkRecorder, walk_gif
 from medanomaly.views.shown import map_unit
@@ -31,6 +33,7 @@ def animate(
     checkpoint: Path,
     image: Path,
     out: Path,
+    speed: Speed | None = None,
     noise_level: int | None = None,
     num_steps: int | None = None,
     guidance_scale: float | None = None,
@@ -50,6 +53,7 @@ def animate(
         checkpoint: model.safetensors, its folder, or the name of shipped weights
         image: the image (DICOM, PNG, JPEG, TIFF, NIfTI, npy)
         out: the GIF
+        speed: exact (every level), fast (40 network evaluations an image) or screening (25); replaces the checkpoint's steps
         noise_level: replaces the checkpoint's
         num_steps: replaces the checkpoint's; more steps are more frames
         guidance_scale: replaces the checkpoint's g
@@ -66,8 +70,7 @@ def animate(
         raise ConfigError("does not end with .gif", code="E_CONFIG", path=out, fix="name the output image.gif")
     where = choose_device(device)
     refuse_existing(out, overwrite=overwrite)
-    changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale}
-    changed = {name: value for name, value in changed.items() if value is not None}
+    changed = sampler_given(speed=speed, num_steps=num_steps, noise_level=noise_level, guidance_scale=guidance_scale)
     trained = load_trained(resolve_checkpoint(checkpoint), ALL_METHODS, where, sampler=changed)
     channels = trained.experiment.preprocess.channels
     text_in_pixels = burned_in_of(image)
@@ -89,7 +92,7 @@ def animate(
         )
     change = trained.experiment.method.map.change
     anomaly_map = result.anomaly_map[0, 0].cpu().numpy()
-    threshold, _ = chosen_threshold(() if changed else trained.operating_points, "auto", None)
+    threshold, _ = chosen_threshold(trained.operating_points, "auto", None)
     content = walk_gif(
         x.numpy(),
         recorder.steps,

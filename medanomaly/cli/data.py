@@ -6,6 +6,7 @@ import difflib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +16,8 @@ from medanomaly.cli.output import refuse_existing
 from medanomaly.cli.parsing import parsed, parser, run_function
 from medanomaly.datasets.check import check_manifest
 from medanomaly.datasets.folder import folder_manifest
+from medanomaly.datasets.hashes import hash_findings
+from medanomaly.datasets.hashes import write_hashes as write_sums
 from medanomaly.datasets.manifest import Record, read_manifest, write_manifest
 from medanomaly.datasets.phantom import PhantomConfig, phantom_set
 from medanomaly.datasets.public import PUBLIC_SETS
@@ -138,6 +141,8 @@ def check(
     healthy: str = "healthy",
     channels: int | None = None,
     allow_outside: bool = False,
+    hashes: Path | None = None,
+    write_hashes: Path | None = None,
     json_out: Path | None = None,
 ) -> int:
     """Refuse leakage, missing files, label and mask mismatches; exit code 4 if the manifest must not be used.
@@ -148,17 +153,26 @@ def check(
         healthy: name of the class without disease
         channels: with deep: how many channels the model takes, 1 gray, 3 colour; default: whatever each file holds
         allow_outside: the manifest may name files outside of its own folder
+        hashes: compare every file with these SHA-256 sums
+        write_hashes: write the SHA-256 sums of manifest, images and masks here, if the check passes
         json_out: write the findings as JSON here
     """
     if channels is not None and channels < 1:
         raise ConfigError(f"channels must be at least 1, got {channels}", code="E_CONFIG")
     options = ReadOptions(channels=channels)
-    report = check_manifest(read_manifest(manifest, allow_outside=allow_outside), deep, healthy_class=healthy, options=options)
+    if write_hashes is not None:
+        refuse_existing(write_hashes, overwrite=False)
+    records = read_manifest(manifest, allow_outside=allow_outside)
+    report = check_manifest(records, deep, healthy_class=healthy, options=options)
+    if hashes is not None:
+        report = replace(report, findings=(*report.findings, *hash_findings(records, manifest, hashes)))
     print(report)
     if json_out is not None:
         write_json(json_out, report.as_json())
     if not report.ok:
         raise InputError("must not be used as it is", code="E_CHECK", path=manifest, fix="mend the errors above")
+    if write_hashes is not None:
+        print(f"wrote {write_hashes}: {write_sums(records, manifest, write_hashes)} files")
     print("ok")
     return 0
 

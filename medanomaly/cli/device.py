@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from medanomaly.errors import ResourceError
@@ -11,13 +13,16 @@ REFUSALS = (RuntimeError, AssertionError, ImportError, NotImplementedError)
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU; anything else must exist.
+    """``auto`` is CUDA where there is one, else the CPU; anything else must exist. Of several GPUs a process of torchrun gets its own.
 
     Raises:
         ResourceError: E_DEVICE, the named device is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if not torch.cuda.is_available():
+            return torch.device("cpu")
+        number = os.environ.get("LOCAL_RANK", "")
+        return torch.device("cuda", int(number)) if number.isdecimal() else torch.device("cuda")
     try:
         device = torch.device(name)
         if device.type == "cuda" and not torch.cuda.is_available():

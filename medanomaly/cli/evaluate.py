@@ -16,6 +16,8 @@ from medanomaly.cli.device import choose_device
 from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.cli.output import make_folder, refuse_existing
 from medanomaly.cli.parsing import run_function
+from medanomaly.cli.precision_option import lowered
+from medanomaly.cli.sampler_option import sampler_given
 from medanomaly.config import to_dict
 from medanomaly.datasets.dataset import ManifestDataset
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
@@ -31,6 +33,8 @@ from medanomaly.evaluation.tables import as_markdown, comparison, same_images
 from medanomaly.evaluation.times_tested import count_text, record_test_evaluation
 from medanomaly.files import sha256_of
 from medanomaly.methods.experiment import TrainedMethod, load_trained
+from medanomaly.methods.precision import Precision
+from medanomaly.methods.speeds import Speed
 from medanomaly.training.log import environment, write_status
 from medanomaly.types import Sample
 
@@ -49,6 +53,7 @@ def evaluate(
     max_val_images: int = 0,
     max_cases: int = 24,
     batch_size: int = 8,
+    speed: Speed | None = None,
     noise_level: int | None = None,
     num_steps: int | None = None,
     guidance_scale: float | None = None,
@@ -61,6 +66,7 @@ def evaluate(
     allow_outside: bool = False,
     overwrite: bool = False,
     device: str = "auto",
+    precision: Precision = "fp32",
     quiet: bool = False,
     table: bool = True,
 ) -> int:
@@ -77,6 +83,7 @@ def evaluate(
         max_val_images: choose thresholds on only this many val images, spread over the ids; 0 = all
         max_cases: images kept for pictures
         batch_size: images a forward pass
+        speed: exact (every level), fast (40 network evaluations an image) or screening (25); replaces the checkpoint's steps
         noise_level: replaces the checkpoint's
         num_steps: replaces the checkpoint's
         guidance_scale: replaces the checkpoint's g
@@ -89,6 +96,7 @@ def evaluate(
         allow_outside: the manifest may name files outside of its own folder
         overwrite: replace an earlier evaluation
         device: auto, cpu, cuda, ...
+        precision: of the network: fp32, bf16, fp16 or auto; 16 bits only where they leave the map of the first images alone
         quiet: no progress bars
         table: print the table
     """
@@ -98,9 +106,14 @@ def evaluate(
             raise ConfigError(f"{name} must be at least {least}, got {value}", code="E_CONFIG")
     where = choose_device(device)
     refuse_existing(out / "evaluation.json", overwrite=overwrite)
-    changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale, "noise_levels": noise_levels}
-    changed |= {"gradient_scale": gradient_scale}
-    changed = {name: value for name, value in changed.items() if value is not None}
+    changed = sampler_given(
+        speed=speed,
+        num_steps=num_steps,
+        noise_level=noise_level,
+        guidance_scale=guidance_scale,
+        noise_levels=noise_levels,
+        gradient_scale=gradient_scale,
+    )
     weights = resolve_checkpoint(checkpoint)
     trained = load_trained(weights, ALL_METHODS, where, sampler=changed)
     records = read_manifest(data, allow_outside=allow_outside)
@@ -115,9 +128,10 @@ def evaluate(
     refuse_seen_by_prior(deblur, test.records, data)
     tested: Sequence[Sample] = test if sharpener is None else sharpener.samples(test)  # type: ignore[assignment,arg-type]
     checked: Sequence[Sample] = validation if sharpener is None else sharpener.samples(validation)  # type: ignore[assignment,arg-type]
+    computing = lowered(trained, precision, test.records, where)
     make_folder(out)
     title_of_method = trained.experiment.method.title
-    methods = {title_of_method: trained.method, **(FLOORS if floors else {})}
+    methods = {title_of_method: computing.method, **(FLOORS if floors else {})}
     config = MeasureConfig(num_resamples=num_resamples)
     versions = environment()
     write_status(out, "running")
@@ -145,8 +159,8 @@ def evaluate(
             test=tested,
             validation=checked,
             healthy=healthy,
-            # Another sampler, or other images, make maps of another scale: the stored thresholds say nothing about them.
-            points=trained.operating_points if name == title_of_method and not changed and sharpener is None else (),
+            # Other images, as another sampler, make maps of another scale: the stored thresholds say nothing about them.
+            points=trained.operating_points if name == title_of_method and sharpener is None else (),
             config=config,
             batch_size=batch_size,
             device=where,
@@ -175,7 +189,15 @@ def evaluate(
         for stale in (out / kind).glob("[0-9][0-9][0-9].npz"):
             stale.unlink()
     groups = subgroups(studies[0].predictions, test.records, studies[0].points, healthy=healthy, config=config)
-    notes = [count_text(counted), *what_was_deblurred(deblur, sharpener, validation.records), *write_subgroups(out, list(groups))]
+    # Tables of before there was a choice say nothing of it, and fp32 is what they were made with.
+    facts |= {} if computing.precision == "fp32" else {"precision": computing.precision}
+    said = [] if precision == "fp32" else [f"Precision {computing.why}."]
+    notes = [
+        count_text(counted),
+        *said,
+        *what_was_deblurred(deblur, sharpener, validation.records),
+        *write_subgroups(out, list(groups)),
+    ]
     content = write_evaluation(
         out,
         studies,

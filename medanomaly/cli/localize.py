@@ -25,17 +25,21 @@ from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.cli.output import make_folder, refuse_unwritable
 from medanomaly.cli.parsing import run_function
 from medanomaly.cli.precision_option import lowered
+from medanomaly.cli.sampler_option import sampler_given
 from medanomaly.config import to_dict
 from medanomaly.datasets.folder import plain_folder
 from medanomaly.datasets.manifest import Record, read_manifest
 from medanomaly.datasets.walk_files import may_be_image
-from medanomaly.errors import ConfigError, InputError, Preempted
+from medanomaly.errors import EXIT_OK, ConfigError, InputError, Preempted
 from medanomaly.evaluation.bulk import BulkSettings, localize_all
+from medanomaly.evaluation.merge_shards import merge_if_complete
 from medanomaly.evaluation.run_record import begin_run, command_text, data_facts, end_run
+from medanomaly.evaluation.shards import refuse_mixed, shard_of
 from medanomaly.files import sha256_of
 from medanomaly.io.options import ReadOptions
 from medanomaly.methods.experiment import Experiment, load_trained
 from medanomaly.methods.precision import Precision
+from medanomaly.methods.speeds import Speed
 from medanomaly.scoring.maps import difference_map
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, OperatingPoint
 from medanomaly.training.log import environment
@@ -54,6 +58,7 @@ def localize(
     out: Path,
     criterion: str = "auto",
     threshold: float | None = None,
+    speed: Speed | None = None,
     noise_level: int | None = None,
     num_steps: int | None = None,
     guidance_scale: float | None = None,
@@ -77,6 +82,7 @@ def localize(
     device: str = "auto",
     precision: Precision = "fp32",
     visdom: str | None = None,
+    shard: str | None = None,
     quiet: bool = False,
 ) -> int:
     """Write float maps, masks, pseudo-healthy images and overlays at native size, and report.jsonl; a rerun does what is missing.
@@ -91,6 +97,7 @@ def localize(
         out: output folder
         criterion: which of the checkpoint's thresholds: dice, healthy, or auto (dice where it has one)
         threshold: a threshold of your own in map units, instead
+        speed: exact (every level), fast (40 network evaluations an image) or screening (25); replaces the checkpoint's steps
         noise_level: replaces the checkpoint's
         num_steps: replaces the checkpoint's
         guidance_scale: replaces the checkpoint's g
@@ -114,26 +121,32 @@ def localize(
         device: auto, cpu, cuda, ...
         precision: of the network: fp32, bf16, fp16 or auto; 16 bits only where they leave the map of the first images alone
         visdom: show the walks and maps at this address, e.g. http://127.0.0.1:8097, where `medanomaly live` listens
+        shard: do one part of the job, e.g. 2/8; auto or auto/8 asks torchrun, a SLURM array or a Kubernetes Indexed Job which one
         quiet: no progress bar
     """
     typed, started = dict(locals()), time.time()
+    mine = None if shard is None else shard_of(shard, os.environ)
     if batch_size < 1:
         raise ConfigError(f"batch_size must be at least 1, got {batch_size}", code="E_CONFIG")
     where = choose_device(device)
-    changed = {"noise_level": noise_level, "num_steps": num_steps, "guidance_scale": guidance_scale, "noise_levels": noise_levels}
-    changed |= {"gradient_scale": gradient_scale}
-    changed = {name: value for name, value in changed.items() if value is not None}
+    changed = sampler_given(
+        speed=speed,
+        num_steps=num_steps,
+        noise_level=noise_level,
+        guidance_scale=guidance_scale,
+        noise_levels=noise_levels,
+        gradient_scale=gradient_scale,
+    )
     path = resolve_checkpoint(checkpoint)
     if frame is not None and frame < 0:
         raise ConfigError(f"frame must be 0 or more, got {frame}", code="E_CONFIG")
     if nan_to is not None and not math.isfinite(nan_to):
         raise ConfigError(f"nan_to must be a finite number, got {nan_to}", code="E_CONFIG")
     refuse_unwritable(out)
+    refuse_mixed(out, mine)
     trained = load_trained(path, ALL_METHODS, where, sampler=changed)
     records = records_of(source, allow_outside)
-    # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
-    points = () if changed else trained.operating_points
-    value, text = chosen_threshold(points, criterion, threshold)
+    value, text = chosen_threshold(trained.operating_points, criterion, threshold)
     classes, healthy = trained.experiment.method.classes, trained.experiment.method.target
     wanted = kinds_of(
         to,
@@ -159,6 +172,10 @@ def localize(
     content |= ({} if nan_to is None else {"nan_to": nan_to}) | wanted.identity() | sharpening
     num_renamed = num_with_uid(records)
     named = records if keep_patient or not num_renamed else without_uids(records)
+    if mine is not None:
+        typed["shard"] = str(mine)
+        named = [record for record in named if mine.holds(record.id)]
+    journal = out if mine is None else mine.folder(out)
     content |= {"ids": "kept"} if keep_patient and num_renamed else {}
     content |= {} if computing.precision == "fp32" else {"precision": computing.precision}
     # One level is what there was before there could be several: such a job goes on.
@@ -177,7 +194,7 @@ def localize(
 
     def begin() -> None:
         begin_run(
-            out,
+            journal,
             "localize",
             command=command_text("localize", localize, typed),
             config=trained.experiment.to_dict(),
@@ -193,7 +210,7 @@ def localize(
     with (
         live_view(visdom) as view,
         stop_requested() as stop,
-        tqdm(total=len(records), unit="image", desc="localizing", disable=quiet, file=sys.stderr) as bar,
+        tqdm(total=len(named), unit="image", desc="localizing", disable=quiet, file=sys.stderr) as bar,
     ):
         method = computing.method if view is None else Watched(computing.method, view, scale_of(settings, trained.experiment))
         summary = localize_all(
@@ -207,8 +224,9 @@ def localize(
             stop=stop,
             watch=lambda count: bar.update(count) and None,
             begin=begin,
+            part=None if mine is None else journal,
         )
-    end_run(out)
+    end_run(journal)
     withheld = summary.reasons.pop(WITHHELD, 0)
     reasons = ", ".join(f"{code}: {count}" for code, count in sorted(summary.reasons.items()))
     print(f"{summary.ok} localized, {summary.skipped} already there, {summary.failed} failed{f' ({reasons})' if reasons else ''}")
@@ -220,7 +238,12 @@ def localize(
     print(f"{text}\nwrote {out} (report.jsonl says what happened to each image). Not for diagnosis.")
     if summary.stopped:
         raise Preempted("stopped before the end", code="E_PREEMPTED", path=out, fix="run the same command again to continue")
-    return summary.exit_code()
+    if mine is None:
+        return summary.exit_code()
+    if merge_if_complete(out):
+        print(f"all {mine.count} shards are done and merged")
+    # torchrun ends all processes when one of them returns anything but 0; what failed is in the report.
+    return EXIT_OK if "TORCHELASTIC_RUN_ID" in os.environ else summary.exit_code()
 
 
 def scale_of(settings: BulkSettings, experiment: Experiment) -> MapScale:
@@ -273,7 +296,9 @@ def chosen_threshold(stored: Sequence[OperatingPoint], criterion: str, threshold
     if criterion == "auto":
         return None, "no threshold for this checkpoint and sampler: no masks or overlays were written; give one with --threshold"
     raise ConfigError(
-        f"no threshold {criterion!r} for this checkpoint and sampler", code="E_CONFIG", fix="give one with --threshold"
+        f"no threshold {criterion!r} for this checkpoint and sampler",
+        code="E_CONFIG",
+        fix="give one with --threshold, or make one with medanomaly calibrate",
     )
 
 

@@ -18,6 +18,7 @@ COMMANDS = {
     "deblur": "take motion blur out of a file, a folder or a manifest; images without it stay as they are",
     "train": "train a preset on a manifest",
     "localize": "heatmaps, masks and pseudo-healthy images of a file, a folder or a manifest",
+    "merge": "one report from the shards of a localize job",
     "choose": "noise level, guidance scale and checkpoint from val labels, without masks",
     "calibrate": "trained weights with other map or sampler settings; thresholds chosen anew on val labels",
     "evaluate": "numbers with intervals on a manifest's test split, beside the floors",
@@ -30,6 +31,7 @@ COMMANDS = {
     "likelihood": "bits/dim of a diffusion model on a manifest's test split, with the bound's terms",
     "animate": "a GIF of one image on its way up and down, with the map forming",
     "verify-run": "does a run folder hold what its run.json says",
+    "doctor": "is this machine fit: versions, device, codecs, fonts, weights, disk",
     "live": "serve the live view, a page that shows running trainings and localizations (--visdom)",
     "export": "a release file from a run: float16 weights and a model card",
 }
@@ -75,7 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             print_traceback()
         from medanomaly.evaluation.bulk import out_of_memory
+        from medanomaly.files import DISK_FULL
 
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            print(f"medanomaly {words[0]}: the disk is full [E_DISK_FULL]; free space and run again", file=sys.stderr)
+            return ResourceError.exit_code
         if out_of_memory(error):
             print(f"medanomaly {words[0]}: out of memory [E_MEMORY]; use a smaller batch size or image size", file=sys.stderr)
             return ResourceError.exit_code

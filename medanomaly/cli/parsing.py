@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import os
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, set_parsing_settings
 
+from medanomaly.config import read_settings
 from medanomaly.errors import ConfigError
 
 TYPE_NAMES = {
@@ -87,7 +91,23 @@ def run_function(function: Callable[..., int], prog: str, usage: str, arguments:
     return function(**values)
 
 
+def config_files(words: Sequence[str]) -> list[Path]:
+    """Files named by ``--config``, to be looked at before jsonargparse unfolds them."""
+    given = [after for word, after in itertools.pairwise(words) if word == "--config"]
+    given += [word.removeprefix("--config=") for word in words if word.startswith("--config=")]
+    return [Path(name) for name in given if os.path.isfile(name)]  # noqa: PTH113 (False also for names that cannot be)
+
+
 def parsed(made: CommandParser, arguments: Sequence[str]) -> Any:
     """The namespace of a command line, dataclasses built."""
     made.words = normalise(arguments)
-    return made.instantiate(made.parse_args(made.words))
+    for file in config_files(made.words):
+        read_settings(file)
+    try:
+        return made.instantiate(made.parse_args(made.words))
+    # jsonargparse on null or a list where a mapping of options belongs.
+    except (TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise ConfigError(
+            f"an option has a value of another kind ({text})", code="E_CONFIG", fix=f"see {made.prog} --help"
+        ) from error

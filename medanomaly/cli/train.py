@@ -1,10 +1,14 @@
-"""medanomaly train: from a preset and a manifest to a checkpoint; the same command continues an interrupted run."""
+"""medanomaly train: from a preset and a manifest to a checkpoint; the same command continues an interrupted run.
+
+Under ``torchrun`` the processes share each step's batch (docs/scale.md).
+"""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
 import json
+import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +26,7 @@ from medanomaly.cli.finished_run import counts, made_to_localize, seen_beside, s
 from medanomaly.cli.live import live_view, with_address
 from medanomaly.cli.live_samples import samples_shown
 from medanomaly.cli.methods import TRAINABLE_PRESETS
+from medanomaly.cli.owned_folder import owned, stoppable
 from medanomaly.cli.parsing import parsed, parser
 from medanomaly.datasets.check import check_manifest
 from medanomaly.datasets.dataset import ManifestDataset, refuse_unknown_labels, to_batch
@@ -33,6 +38,7 @@ from medanomaly.scoring.operating_point import OperatingPoint
 from medanomaly.training.batches import training_batches
 from medanomaly.training.log import environment
 from medanomaly.training.loop import fit, refuse_other_run
+from medanomaly.training.ranks import is_first, joined, num_ranks, share_of
 from medanomaly.types import Batch, Observer, Sample
 from medanomaly.views.live import LiveView
 
@@ -69,6 +75,7 @@ def main(arguments: Sequence[str]) -> int:
     made.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda, cuda:1, ...")
     made.add_argument("--licence", type=str, default="", help="licence of the weights, written into the checkpoint")
     made.add_argument("--visdom", type=str | None, default=None, help="show the run at this address, see `medanomaly live`")
+    made.add_argument("--rank_timeout_s", type=float, default=600.0, help="under torchrun: how long to wait for another process")
     made.add_argument("--method", type=type(preset.method), default=preset.method)
     made.add_argument("--preprocess", type=type(preset.preprocess), default=preset.preprocess)
     made.add_argument("--training", type=type(preset.training), default=preset.training)
@@ -76,9 +83,15 @@ def main(arguments: Sequence[str]) -> int:
     experiment = ExperimentOf(name=name, method=chosen.method, preprocess=chosen.preprocess, training=chosen.training)
     device = choose_device(chosen.device)
     options = {"licence": chosen.licence, "allow_outside": chosen.allow_outside}
-    with live_view(chosen.visdom) as view:
-        path = train(experiment, chosen.data, chosen.out, device=device, view=view, **options)
-    print(f"wrote {path}")
+    with (
+        joined(os.environ, device, timeout_s=chosen.rank_timeout_s),
+        owned(chosen.out, by_this_process=is_first()),
+        stoppable(chosen.out, by_this_process=is_first()),
+        live_view(chosen.visdom if is_first() else None) as view,
+    ):
+        path = train(experiment, chosen.data, chosen.out, device=device, view=view, quiet=not is_first(), **options)
+        if is_first():
+            print(f"wrote {path}")
     return 0
 
 
@@ -149,21 +162,30 @@ def train(
     if training.precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         print("warning: this processor emulates bf16, slowly: --training.precision fp32 is faster here", file=sys.stderr)
     recipe = experiment.method.recipe(image_channels=preprocess.channels, training=training, device=device)
+    if num_ranks() > 1 and not getattr(recipe, "by_share", False):
+        raise ConfigError(
+            f"{experiment.name} cannot be trained by several processes: its loss is no mean over the images of a batch",
+            code="E_RANKS",
+            fix="start it without torchrun",
+        )
+    share = share_of(training.batch_size)
     identity = run_identity(experiment, records)
     refuse_other_run(out, identity)
     versions = environment()
     facts = {"environment": versions, "data": {"manifest_sha256": manifest_fingerprint(records)}, "seed": training.seed}
-    begin_run(
-        out,
-        "train",
-        command=shlex.join(["medanomaly", "train", experiment.name, "--data", data.name, "--out", out.name]),
-        config=experiment.to_dict(),
-        data=data_facts(records),
-        seed=training.seed,
-        device=device,
-        environment=versions,
-        identity=identity,
-    )
+    if is_first():
+        begin_run(
+            out,
+            "train",
+            command=shlex.join(["medanomaly", "train", experiment.name, "--data", data.name, "--out", out.name]),
+            config=experiment.to_dict(),
+            data=data_facts(records),
+            seed=training.seed,
+            device=device,
+            environment=versions,
+            identity=identity,
+            **({"num_ranks": num_ranks()} if num_ranks() > 1 else {}),
+        )
 
     def batches(first_step: int) -> Iterator[Batch]:
         made = training_batches(
@@ -177,6 +199,7 @@ def train(
             num_workers=training.num_workers,
             collate=collate,
             augment=None if supervised is None else supervised.augment(),
+            share=share,
         )
         if quiet:
             return made
@@ -197,6 +220,9 @@ def train(
         observers=[*observers, *watching, *([] if quiet else [ProgressLine()])],
         at_validation=samples_shown(localizer, recipe, splits["val"], device=device, observers=watching),
     )
+    if not is_first():
+        # What is left to do, rank 0 does alone: thresholds, hashes and the file.
+        return out / "model.safetensors"
     weights = recipe.weights()
     points: tuple[OperatingPoint, ...] = ()
     if localizer:

@@ -12,7 +12,9 @@ from medanomaly.diffusion.loss import Prediction, eps_from_output
 from medanomaly.diffusion.reverse import ReverseFn
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import ConfigError
-from medanomaly.types import EpsFn
+from medanomaly.types import EpsFn, Share
+
+MAX_COUNT = 65536
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,20 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         if len(self.channels) != len(self.attention):
             raise ConfigError("network.channels and network.attention must have one entry a level each", code="E_CONFIG")
+        counts = (*self.channels, self.num_res_blocks, self.head_channels, self.norm_groups)
+        if not self.channels or not 1 <= min(counts) <= max(counts) <= MAX_COUNT:
+            raise ConfigError(
+                f"network.channels, num_res_blocks, head_channels and norm_groups must be in 1..{MAX_COUNT}, got {counts}",
+                code="E_CONFIG",
+            )
+        # The block in the middle always has attention.
+        attended = [count for count, is_on in zip(self.channels, self.attention, strict=True) if is_on] + [self.channels[-1]]
+        if any(count % self.head_channels for count in attended):
+            raise ConfigError(
+                f"network.channels with attention, and the last, must be multiples of head_channels={self.head_channels}, "
+                f"got {attended}",
+                code="E_CONFIG",
+            )
         if any(count % self.norm_groups for count in self.channels):
             raise ConfigError(
                 f"network.channels must be multiples of norm_groups={self.norm_groups}, got {self.channels}", code="E_CONFIG"
@@ -75,6 +91,7 @@ class Denoiser(nn.Module):
             num_class_embeds=len(classes) + 1,
         )
         self.dropout_generator: torch.Generator | None = None
+        self.dropout_share: Share | None = None
         if config.dropout > 0:
             for module in self.net.modules():
                 if type(module).__name__ == "DiffusionUNetResnetBlock":
@@ -87,7 +104,10 @@ class Denoiser(nn.Module):
         if self.dropout_generator is None:
             raise RuntimeError("a denoiser with dropout needs dropout_generator while training")
         x, *rest = inputs
-        draw = torch.rand(x.shape, generator=self.dropout_generator, device=self.dropout_generator.device).to(x.device)
+        share = self.dropout_share
+        shape = x.shape if share is None else (share.total, *x.shape[1:])
+        draw = torch.rand(shape, generator=self.dropout_generator, device=self.dropout_generator.device)
+        draw = (draw if share is None else share.of(draw)).to(x.device)
         return (x * (draw >= self.config.dropout) / (1 - self.config.dropout), *rest)
 
     @property

@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from medanomaly.config import from_dict
+from medanomaly.config import from_dict, read_settings
 from medanomaly.errors import ConfigError, InputError
 from medanomaly.evaluation.benchmark_config import refuse_unknown
 
@@ -174,11 +172,7 @@ def read_ablation(path: Path, *, presets: Sequence[str], others: Collection[str]
     """
     if not path.is_file():
         raise InputError("is not a file", code="E_MISSING", path=path, fix="name an ablation's YAML or JSON file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"is not YAML or JSON ({text})", code="E_CONFIG", path=path, fix="mend the file") from error
+    content = read_settings(path)
     if not isinstance(content, dict):
         raise ConfigError("must hold keys and values", code="E_CONFIG", path=path, fix="see benchmarks/digits-ablation.yaml")
     made = from_dict(AblationConfig, content, "ablation")

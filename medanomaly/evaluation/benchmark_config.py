@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
-
-from medanomaly.config import from_dict
+from medanomaly.config import from_dict, read_settings
 from medanomaly.errors import ConfigError, InputError
 
 DECIDED = ("data", "out", "config", "allow_outside", "training.seed", "device")
@@ -153,11 +151,7 @@ def read_benchmark(path: Path, *, presets: Sequence[str], models: Collection[str
     """
     if not path.is_file():
         raise InputError("is not a file", code="E_MISSING", path=path, fix="name a benchmark's YAML or JSON file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(f"is not YAML or JSON ({text})", code="E_CONFIG", path=path, fix="mend the file") from error
+    content = read_settings(path)
     if not isinstance(content, dict):
         raise ConfigError("must hold keys and values", code="E_CONFIG", path=path, fix="see benchmarks/phantom64.yaml")
     made = from_dict(BenchmarkConfig, content, "benchmark")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +22,7 @@ from medanomaly.evaluation.bulk_outputs import BulkSettings as BulkSettings
 from medanomaly.evaluation.bulk_outputs import Loaded, write_outputs
 from medanomaly.evaluation.bulk_volume import is_volume, localize_volume
 from medanomaly.evaluation.job_report import Summary, finished, is_done, report_failure
-from medanomaly.files import sha256_of, write_json
+from medanomaly.files import safe_name, sha256_of, write_json
 from medanomaly.io.options import ReadOptions
 from medanomaly.io.reader import read_image
 from medanomaly.types import AnomalyMethod, AnomalyResult, WalkObserver
@@ -32,8 +33,8 @@ TORN = re.compile(r"\..+\.tmp-\d+")
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process a folder; the lock dies with its process.
+def locked(folder: Path, *, shared: bool = False) -> Iterator[None]:
+    """One process a folder; the lock dies with its process. Processes that lock it ``shared`` exclude the others, not each other.
 
     Raises:
         ResourceError: E_LOCKED, with the pid of the owner.
@@ -47,13 +48,14 @@ def locked(folder: Path) -> Iterator[None]:
         ) from error
     try:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             stream.seek(0)
             owner = stream.read().strip() or "unknown"
             raise ResourceError(f"is in use by process {owner}", code="E_LOCKED", path=folder, fix="wait for it") from error
         stream.truncate(0)
-        stream.write(str(os.getpid()))
+        # Of several owners none is the one to wait for.
+        stream.write("" if shared else str(os.getpid()))
         stream.flush()
         yield
     finally:
@@ -84,6 +86,7 @@ def localize_all(
     watch: Callable[[int], None] = lambda _count: None,
     begin: Callable[[], None] = lambda: None,
     observer: WalkObserver | None = None,
+    part: Path | None = None,
 ) -> Summary:
     """Maps, masks, pseudo-healthy images and overlays of all records, at native size, below ``out``.
 
@@ -103,21 +106,26 @@ def localize_all(
         watch: told how many images were finished.
         begin: called once the folder is known to be free and of these settings, before the first image: writes what the run is.
         observer: of each walk.
+        part: where ``records`` are one shard of a job: that shard's folder, which gets its report and status. Other shards may write
+            their results below ``out`` at the same time. All forward passes are of one size, so maps do not depend on who shares them.
 
     Raises:
         ConfigError: E_CHANGED, the folder holds results of other settings and overwrite is off.
         ResourceError: E_LOCKED, E_OUTPUT, E_DISK_FULL.
     """
     summary = Summary()
-    with locked(out), contextlib.ExitStack() as stack:
-        done = finished(out, settings.identity, overwrite=settings.overwrite)
-        # Nobody else writes here: what has such a name is of a process that was killed.
-        for torn in [path for path in out.rglob(".*") if TORN.fullmatch(path.name)]:
+    journal = out if part is None else part
+    with locked(out, shared=part is not None), contextlib.ExitStack() as stack:
+        if part is not None:
+            stack.enter_context(locked(part))
+        done = finished(out, settings.identity, overwrite=settings.overwrite, journal=journal)
+        for torn in torn_files(out) if part is None else torn_files_of(records, out, part):
             torn.unlink()
         begin()
-        write_json(out / "status.json", {"status": "running"})
-        stack.enter_context(told_if_failed(out))
-        job = Job(out=out, settings=settings, summary=summary, done=done)
+        write_json(journal / "status.json", {"status": "running"})
+        stack.enter_context(told_if_failed(journal))
+        filled_to = 0 if part is None else settings.batch_size
+        job = Job(out=out, journal=journal, settings=settings, summary=summary, done=done, filled_to=filled_to)
         pending = [record for record in records if not is_done(record, done, out)]
         summary.skipped = len(records) - len(pending)
         watch(summary.skipped)
@@ -129,8 +137,8 @@ def localize_all(
             volumes = [record for record in chunk if settings.volumes and is_volume(record, options)]
             images = [record for record in chunk if record not in volumes]
             clock = Clock()
-            batch = [one for record in images if (one := load(record, preprocess, options, out, summary)) is not None]
-            for loaded, result in answers(method, batch, device, out, summary, observer):
+            batch = [one for record in images if (one := load(record, preprocess, options, journal, summary)) is not None]
+            for loaded, result in answers(method, batch, device, job, observer):
                 with job.failures_reported(loaded.record, loaded.sha256):
                     written = write_outputs(out, loaded, result, settings)
                     score, seconds = float(result.score[0]), clock.lap()
@@ -145,11 +153,26 @@ def localize_all(
                 break
         status = "preempted" if summary.stopped else "done"
         counts = {"ok": summary.ok, "skipped": summary.skipped, "failed": summary.failed, "reasons": summary.reasons}
-        write_json(out / "status.json", {"status": status, **counts})
+        write_json(journal / "status.json", {"status": status, **counts})
     return summary
 
 
-def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, out: Path, summary: Summary) -> Loaded | None:
+def torn_files(folder: Path) -> list[Path]:
+    """What processes that were killed left half written; only the owner of the folder can tell, since a living one's look the same."""
+    return [path for path in folder.rglob(".*") if TORN.fullmatch(path.name)]
+
+
+def torn_files_of(records: Sequence[Record], out: Path, part: Path) -> list[Path]:
+    """The same of one shard: in its own folder and, where its last run did not end in peace, of its images among all results."""
+    own = torn_files(part)
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads((part / "status.json").read_text(encoding="utf-8"))["status"] not in ("done", "preempted"):
+            names = {safe_name(record.id) for record in records}
+            own += [path for path in torn_files(out) if path.name[1:].split(".", 1)[0] in names]
+    return own
+
+
+def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, journal: Path, summary: Summary) -> Loaded | None:
     """Read one image, or report why not."""
     try:
         raw = read_image(record.image, options)
@@ -159,12 +182,12 @@ def load(record: Record, preprocess: PreprocessConfig, options: ReadOptions, out
         notes = (*raw.notes, *notes_on_channels(windows))
         return Loaded(record, sha256_of(record.image), x, geometry, native, notes, options.frame)
     except MedanomalyError as error:
-        report_failure(out, record, error, summary)
+        report_failure(journal, record, error, summary)
     except (Exception, RecursionError, MemoryError) as error:
         wrapped = InputError(
             f"cannot be read ({type(error).__name__})", code="E_UNREADABLE", path=record.image, fix="check the file"
         )
-        report_failure(out, record, wrapped, summary)
+        report_failure(journal, record, wrapped, summary)
     return None
 
 
@@ -184,13 +207,12 @@ def answers(
     method: AnomalyMethod,
     batch: Sequence[Loaded],
     device: torch.device | str,
-    out: Path,
-    summary: Summary,
+    job: Job,
     observer: WalkObserver | None,
 ) -> Iterator[tuple[Loaded, AnomalyResult]]:
     """(image, its result alone) for each image that fits in memory; the others are reported."""
-    for loaded, result in answered(method, batch, device, observer):
+    for loaded, result in answered(method, batch, device, observer, filled_to=job.filled_to):
         if result is None:
-            report_failure(out, loaded.record, memory_short(loaded), summary, sha256=loaded.sha256)
+            report_failure(job.journal, loaded.record, memory_short(loaded), job.summary, sha256=loaded.sha256)
         else:
             yield loaded, result

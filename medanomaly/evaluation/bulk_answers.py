@@ -18,14 +18,23 @@ def memory_short(loaded: Loaded) -> InputError:
 
 
 def answered(
-    method: AnomalyMethod, batch: Sequence[Loaded], device: torch.device | str, observer: WalkObserver | None
+    method: AnomalyMethod,
+    batch: Sequence[Loaded],
+    device: torch.device | str,
+    observer: WalkObserver | None,
+    *,
+    filled_to: int = 0,
 ) -> Iterator[tuple[Loaded, AnomalyResult | None]]:
-    """(image, its result alone); a batch that does not fit in memory is halved, down to single images, which then have None."""
+    """(image, its result alone); a batch that does not fit in memory is halved, down to single images, which then have None.
+
+    A batch of less than ``filled_to`` images is filled up with its last one: kernels chosen by a batch's size may round differently.
+    """
     if not batch:
         return
     result: AnomalyResult | None = None
     try:
-        x = torch.stack([one.x for one in batch]).to(device)
+        filling = [batch[-1].x] * (filled_to - len(batch))
+        x = torch.stack([*(one.x for one in batch), *filling]).to(device)
         result = blank_where_constant(x, method.localize(x, observer))
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not out_of_memory(error):

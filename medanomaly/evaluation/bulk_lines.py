@@ -20,10 +20,14 @@ class Job:
     """A job on its way."""
 
     out: Path
+    journal: Path
+    """Folder of report.jsonl: ``out``, or a shard's own."""
     settings: BulkSettings
     summary: Summary
     done: Mapping[str, Mapping[str, Any]]
     """id -> the line of an earlier run with the same settings."""
+    filled_to: int = 0
+    """Images a forward pass always has, filled up where there are less; 0 = as many as there are."""
 
     def report(
         self, record: Record, written: Written, *, score: float, sha256: str, notes: tuple[str, ...], seconds: float
@@ -41,7 +45,7 @@ class Job:
         line = {"status": "ok", "reason_code": "", "message": "; ".join(dict.fromkeys((*notes, *written.notes))), "score": score}
         facts = {"outputs": list(written.outputs), "sha256_in": sha256, "identity": self.settings.identity, "seconds": seconds}
         facts |= {"intensity_range": record.intensity_range} if record.intensity_range is not None else {}
-        append_line(self.out, {"id": record.id, **line, **facts})
+        append_line(self.journal, {"id": record.id, **line, **facts})
 
     @contextlib.contextmanager
     def failures_reported(self, record: Record, sha256: str = "") -> Iterator[None]:
@@ -49,7 +53,7 @@ class Job:
         try:
             yield
         except InputError as error:
-            report_failure(self.out, record, error, self.summary, sha256=sha256)
+            report_failure(self.journal, record, error, self.summary, sha256=sha256)
 
 
 class Clock:

@@ -77,7 +77,8 @@ def localize_volume(
             if stop():
                 job.summary.stopped = True
                 return
-            for loaded, result in answered(method, slices[start : start + job.settings.batch_size], device, observer):
+            chunk = slices[start : start + job.settings.batch_size]
+            for loaded, result in answered(method, chunk, device, observer, filled_to=job.filled_to):
                 if result is None:
                     raise memory_short(loaded)
                 maps.append(native_map(loaded, result))

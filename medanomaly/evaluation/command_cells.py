@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,7 @@ from medanomaly.datasets.manifest import manifest_fingerprint, read_manifest
 from medanomaly.errors import EXIT_PREEMPTED, MedanomalyError, Preempted
 from medanomaly.evaluation.benchmark_identity import accepted_identities
 from medanomaly.evaluation.measured_command import Ran, run_command
-from medanomaly.files import safe_name, sha256_of, write_json
+from medanomaly.files import parse_json, safe_name, sha256_of, write_json
 
 Run = Callable[[Sequence[str], Path, Callable[[], bool]], Ran]
 """(words, log file, asked to stop?) -> how it ended."""
@@ -177,8 +176,8 @@ def weights_hash(weights: Path) -> str:
 
 def read_cell(folder: Path) -> dict[str, Any]:
     """cell.json; {} where there is none that can be read."""
-    with contextlib.suppress(OSError, json.JSONDecodeError):
-        content = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError):
+        content = parse_json((folder / "cell.json").read_bytes())
         return content if isinstance(content, dict) else {}
     return {}
 

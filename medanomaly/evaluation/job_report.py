@@ -12,7 +12,7 @@ from typing import Any
 
 from medanomaly.datasets.manifest import Record
 from medanomaly.errors import EXIT_OK, EXIT_SOME_FAILED, ConfigError, InputError, MedanomalyError
-from medanomaly.files import finite, sha256_of
+from medanomaly.files import finite, parse_json, sha256_of
 
 EXIT_NOTHING_USABLE = InputError.exit_code
 LINE_KEYS = {"id", "status", "outputs", "sha256_in"}
@@ -36,17 +36,18 @@ class Summary:
         return EXIT_SOME_FAILED if self.ok or self.skipped else EXIT_NOTHING_USABLE
 
 
-def finished(out: Path, identity: str, *, overwrite: bool) -> dict[str, Mapping[str, Any]]:
+def finished(out: Path, identity: str, *, overwrite: bool, journal: Path | None = None) -> dict[str, Mapping[str, Any]]:
     """id -> the last ``ok`` line that was made with the settings of this identity; lines of others are left out.
 
     With ``overwrite`` the files of other settings are removed: the new settings may make fewer kinds of them, and a mask must not lie
-    beside a map that it does not belong to.
+    beside a map that it does not belong to. ``journal`` is where report.jsonl lies, where that is not ``out`` itself.
 
     Raises:
         ConfigError: E_CHANGED, there are lines of other settings and ``overwrite`` is off.
     """
-    cut_torn_line(out / "report.jsonl")
-    lines = read_report(out / "report.jsonl")
+    report = (journal or out) / "report.jsonl"
+    cut_torn_line(report)
+    lines = read_report(report)
     made = {line["id"]: line for line in lines if line["status"] == "ok"}
     other = [line for line in made.values() if line.get("identity") != identity]
     if other and not overwrite:
@@ -82,11 +83,29 @@ def read_report(path: Path) -> list[dict[str, Any]]:
     """Lines of a report; what is not one is left out, and its image is done again."""
     lines = []
     for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            line = json.loads(text)
-            if isinstance(line, dict) and line.keys() >= LINE_KEYS:
-                lines.append(line)
+        line = line_of(text)
+        if line is not None:
+            lines.append(line)
     return lines
+
+
+def line_of(text: str) -> dict[str, Any] | None:
+    """A line of a report: an object with an id, a status and outputs that can be names of files; None where it is none."""
+    try:
+        line = parse_json(text)
+    except ValueError:
+        return None
+    if not isinstance(line, dict) or not line.keys() >= LINE_KEYS or not isinstance(line["outputs"], list):
+        return None
+    words = [line["id"], line["status"], *line["outputs"]]
+    return line if all(isinstance(word, str) and is_text(word) for word in words) else None
+
+
+def is_text(word: str) -> bool:
+    """Whether a word can be a name of a file: no NUL, and no surrogate but those that stand for a byte."""
+    with contextlib.suppress(UnicodeEncodeError):
+        return b"\0" not in os.fsencode(word)
+    return False
 
 
 def is_done(record: Record, done: Mapping[str, Mapping[str, Any]], out: Path) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from medanomaly.evaluation.folder import Case
 from medanomaly.evaluation.job_report import read_report
 from medanomaly.evaluation.present import MAX_LISTED, channels_text
 from medanomaly.evaluation.settings_table import settings_tables
+from medanomaly.files import parse_json
 from medanomaly.types import FloatArray
 from medanomaly.views.canvas import png_bytes
 from medanomaly.views.colour_scale import colour_scale
@@ -64,7 +64,7 @@ def read_job(path: Path) -> JobFolder:
 def read_object(path: Path) -> dict[str, Any]:
     """A JSON object; {} where there is none that can be read: a job may have been killed before it was written."""
     with contextlib.suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
         return content if isinstance(content, dict) else {}
     return {}
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from medanomaly.datasets.manifest import Record, manifest_fingerprint
 from medanomaly.evaluation.run_schema import FORMAT_VERSION, config_sha256
-from medanomaly.files import write_json
+from medanomaly.files import parse_json, write_json
 
 
 def begin_run(
@@ -66,8 +66,8 @@ def begin_run(
 
 def end_run(out: Path, **facts: Any) -> None:
     """Add the end, the seconds since the (last) start, and what only the end knows; a folder without run.json is left alone."""
-    with contextlib.suppress(OSError, json.JSONDecodeError):
-        content = json.loads((out / "run.json").read_text(encoding="utf-8"))
+    with contextlib.suppress(OSError, ValueError):
+        content = parse_json((out / "run.json").read_bytes())
         now = time.time()
         write_json(
             out / "run.json", content | {"finished_unix_s": now, "seconds": max(0.0, now - content["started_unix_s"]), **facts}

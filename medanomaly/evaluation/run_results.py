@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from medanomaly.datasets.csv_rows import rows_of
 from medanomaly.datasets.findings import Finding
 from medanomaly.errors import MedanomalyError
+from medanomaly.files import parse_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ def _below(folder: Path, name: str) -> bool:
 
 def _is_object(path: Path) -> bool:
     try:
-        return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
+        return isinstance(parse_json(path.read_bytes()), dict)
     except (OSError, ValueError):
         return False
 

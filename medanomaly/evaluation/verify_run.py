@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -14,10 +13,10 @@ from medanomaly.checkpoint import load_checkpoint
 from medanomaly.datasets.csv_rows import rows_of
 from medanomaly.datasets.findings import Finding
 from medanomaly.errors import InputError, MedanomalyError
-from medanomaly.evaluation.job_report import LINE_KEYS
+from medanomaly.evaluation.job_report import line_of
 from medanomaly.evaluation.run_results import RESULTS, result_findings
 from medanomaly.evaluation.run_schema import KINDS, STATUSES, config_sha256, schema_findings
-from medanomaly.files import sha256_of
+from medanomaly.files import parse_json, sha256_of
 
 ParseConfig = Callable[[str, Mapping[str, Any]], object]
 """(kind of run, content of config.json) -> anything; raises where it is none of that kind."""
@@ -75,7 +74,7 @@ def verify_run(folder: Path, parse_config: ParseConfig, *, weights: Path | None 
 def _object(path: Path, found: list[Finding]) -> dict[str, Any] | None:
     """A JSON object, or None with the reason added to ``found``."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except FileNotFoundError:
         found.append(Finding(code="E_MISSING", message=f"{path.name} is not there"))
         return None
@@ -215,7 +214,7 @@ def _lines(path: Path) -> list[str]:
 
 def _step_of(text: str) -> int | None:
     try:
-        step = json.loads(text)["step"]
+        step = parse_json(text)["step"]
     except (ValueError, KeyError, TypeError):
         return None
     return step if isinstance(step, int) else None
@@ -223,16 +222,11 @@ def _step_of(text: str) -> int | None:
 
 def _line_of(text: str) -> dict[str, Any] | None:
     """A line of a report with an id, a known status, outputs that are names, and a reason where it failed."""
-    try:
-        line = json.loads(text)
-    except ValueError:
+    line = line_of(text)
+    if line is None or not line.keys() >= {"reason_code", "message", "seconds"}:
         return None
-    if not isinstance(line, dict) or not line.keys() >= LINE_KEYS | {"reason_code", "message", "seconds"}:
-        return None
-    names = line["outputs"]
-    named = isinstance(line["id"], str) and isinstance(names, list) and all(isinstance(name, str) for name in names)
     known = line["status"] in ("ok", "skipped") or (line["status"] == "failed" and bool(line["reason_code"]))
-    return line if named and known else None
+    return line if known else None
 
 
 def _inside(fence: Path, name: str) -> bool:

@@ -14,7 +14,8 @@ from medanomaly.checkpoint import load_checkpoint
 from medanomaly.config import from_dict, to_dict
 from medanomaly.datasets.manifest import Record
 from medanomaly.datasets.transforms import PreprocessConfig
-from medanomaly.errors import CheckpointError, ConfigError
+from medanomaly.errors import CheckpointError, ConfigError, MedanomalyError
+from medanomaly.methods.speeds import sampler_of_speed
 from medanomaly.scoring.finish import MapConfig
 from medanomaly.scoring.operating_point import OperatingPoint
 from medanomaly.training.batches import Augment
@@ -169,7 +170,7 @@ class TrainedMethod:
     experiment: Experiment
     weights: dict[str, Tensor]
     operating_points: tuple[OperatingPoint, ...]
-    """Chosen on the validation split of the set it was trained on."""
+    """Chosen on the validation split of the set it was trained on, with the sampler that is here; none for another sampler."""
     provenance: dict[str, Any]
     """Data, step, versions, licence; ``train_images`` are hashes of the files it has seen."""
 
@@ -183,6 +184,22 @@ def kind_of(header: Mapping[str, Any]) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+def replacing(given: Mapping[str, Any], own: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """The settings to put in place of a checkpoint's: those given, below them those that a ``speed`` names.
+
+    Raises:
+        ConfigError: E_CONFIG, no such speed, or the method's sampler has none.
+    """
+    settings = dict(given)
+    speed = settings.pop("speed", None)
+    if speed is None:
+        return settings
+    named = sampler_of_speed(speed, settings.get("noise_level", own.get("noise_level", 1)))
+    if not named.keys() <= own.keys():
+        raise ConfigError(f"{title} has no speeds", code="E_CONFIG", fix="give --num-steps instead")
+    return named | settings
+
+
 def load_trained(
     path: Path, methods: MethodTable, device: torch.device, *, sampler: Mapping[str, Any] | None = None
 ) -> TrainedMethod:
@@ -192,7 +209,7 @@ def load_trained(
         path: ``model.safetensors`` or its folder.
         methods: config classes by kind.
         device: where the network goes.
-        sampler: sampler settings that replace the checkpoint's, e.g. ``{"noise_level": 300}``.
+        sampler: sampler settings that replace the checkpoint's, e.g. ``{"noise_level": 300}``; ``speed`` names several of them.
 
     Raises:
         CheckpointError: E_KIND, the checkpoint does not localize; or what :func:`load_checkpoint` refuses.
@@ -207,7 +224,9 @@ def load_trained(
         content = checkpoint.header["experiment"]
         experiment = Experiment.from_dict(content, methods)
         points = tuple(OperatingPoint.from_dict(point) for point in checkpoint.header.get("operating_points", []))
-    except (ConfigError, KeyError, TypeError) as error:
+        provenance = dict(checkpoint.header.get("provenance", {}))
+    # The header is data: a wrong type may show anywhere in it.
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"has an unusable header ({error})", code="E_CKPT_FORMAT", path=path) from error
     if sampler:
         method = to_dict(experiment.method)
@@ -215,7 +234,7 @@ def load_trained(
             raise ConfigError(
                 f"{experiment.method.title} has no sampler, so no {', '.join(sampler)}", code="E_CONFIG", fix="leave these out"
             )
-        method["sampler"] |= dict(sampler)
+        method["sampler"] |= replacing(sampler, method["sampler"], experiment.method.title)
         changed = Experiment.from_dict(experiment.to_dict() | {"method": {"kind": experiment.method.kind, **method}}, methods)
         if changed != experiment and experiment.method.map.healthy_z:
             raise ConfigError(
@@ -224,14 +243,22 @@ def load_trained(
                 path=path,
                 fix="leave these out, or give them as --method.sampler... to its train command, which calibrates anew",
             )
+        # Another sampler makes maps of another scale: the stored thresholds say nothing about them.
+        points = points if changed == experiment else ()
         experiment = changed
-    restored = experiment.method.restore(
-        checkpoint.tensors, image_channels=experiment.preprocess.channels, device=device, source=str(path)
-    )
+    try:
+        restored = experiment.method.restore(
+            checkpoint.tensors, image_channels=experiment.preprocess.channels, device=device, source=str(path)
+        )
+    except (MedanomalyError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        text = f"describes a network that cannot be ({' '.join(str(error).split())[:200]})"
+        raise CheckpointError(text, code="E_CKPT_FORMAT", path=path) from error
     return TrainedMethod(
         method=restored,
         experiment=experiment,
         weights=checkpoint.tensors,
         operating_points=points,
-        provenance=dict(checkpoint.header.get("provenance", {})),
+        provenance=provenance,
     )

@@ -28,6 +28,9 @@ def gaussian_noise(shape: Sequence[int], generator: torch.Generator) -> Tensor:
 class DiffusionTrainer:
     """Denoiser, its moving average and its optimiser. Every draw comes from the generator a step is given."""
 
+    by_share = True
+    """Several processes can train it, see :mod:`medanomaly.training.ranks`."""
+
     def __init__(
         self,
         denoiser: Denoiser,
@@ -53,9 +56,9 @@ class DiffusionTrainer:
     def loss(self, denoiser: Denoiser, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Training loss of a batch: levels and noise drawn, labels dropped with probability p_uncond (arXiv:2207.12598, alg. 1)."""
         x_0 = batch.x.to(self.device)
-        t = torch.randint(1, self.schedule.num_levels + 1, (len(x_0),), generator=generator)
-        eps = self.noise(x_0.shape, generator)
-        dropped = torch.rand(len(x_0), generator=generator) < self.p_uncond
+        t = batch.drawn(lambda count: torch.randint(1, self.schedule.num_levels + 1, (count,), generator=generator))
+        eps = batch.drawn(lambda count: self.noise((count, *x_0.shape[1:]), generator))
+        dropped = batch.drawn(lambda count: torch.rand(count, generator=generator)) < self.p_uncond
         label = torch.where(dropped, denoiser.null_index, batch.label).to(self.device)
 
         def network(x_t: Tensor, levels: Tensor) -> Tensor:
@@ -78,7 +81,7 @@ class DiffusionTrainer:
     def step(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """One optimiser step; a non-finite loss or gradient changes nothing and is returned as ``skipped`` = 1."""
         self.denoiser.train()
-        self.denoiser.dropout_generator = generator
+        self.denoiser.dropout_generator, self.denoiser.dropout_share = generator, batch.share
         rate = learning_rate(self.num_steps_done, self.training)
         terms = self.loss(self.denoiser, batch, generator)
         done = guarded_step(terms["loss"], self.optimizer, rate=rate, grad_clip=self.training.grad_clip)

@@ -14,7 +14,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from medanomaly.datasets.dataset import to_batch
 from medanomaly.errors import ConfigError
 from medanomaly.rng import generator, stable_hash
-from medanomaly.types import Batch, Sample
+from medanomaly.training.preempt import held_back, outlive_first_signal
+from medanomaly.types import Batch, Sample, Share
 
 Augment = Callable[[Tensor, int], Tensor]
 """(x (C, H, W) in [-1, 1], seed) -> a varied x of the same shape and range; the same seed varies it alike."""
@@ -51,23 +52,33 @@ class Augmented:
 class StepSampler(Sampler[list[int]]):
     """Indices of the batches of steps ``first_step``, ``first_step + 1``, ... : an endless shuffled stream, epoch after epoch.
 
-    With ``by_epoch`` an index counts on through the epochs: ``epoch * num_samples + index``.
+    With ``by_epoch`` an index counts on through the epochs: ``epoch * num_samples + index``. With ``share`` there are only those rows of
+    each batch.
     """
 
     def __init__(
-        self, num_samples: int, batch_size: int, seed: int, first_step: int, num_steps: int, *, by_epoch: bool = False
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int,
+        first_step: int,
+        num_steps: int,
+        *,
+        by_epoch: bool = False,
+        share: Share | None = None,
     ) -> None:
         if num_samples < 1:
             raise ConfigError("the training split holds no image", code="E_EMPTY", fix="check the manifest's split column")
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
         self.first_step, self.num_steps = first_step, num_steps
         self.by_epoch = by_epoch
+        self.first_row, self.stop_row = (0, batch_size) if share is None else (share.first, share.stop)
 
     def __iter__(self) -> Iterator[list[int]]:
         orders: dict[int, list[int]] = {}
         for step in range(self.first_step, self.num_steps):
             chosen = []
-            for position in range(step * self.batch_size, (step + 1) * self.batch_size):
+            for position in range(step * self.batch_size + self.first_row, step * self.batch_size + self.stop_row):
                 epoch, offset = divmod(position, self.num_samples)
                 if epoch not in orders:
                     drawn = torch.randperm(self.num_samples, generator=generator(self.seed, "epoch", epoch))
@@ -91,6 +102,7 @@ def training_batches(
     num_workers: int = 0,
     collate: Callable[[Sequence[Sample]], Batch] | None = None,
     augment: Augment | None = None,
+    share: Share | None = None,
 ) -> Iterator[Batch]:
     """Batches for steps first_step .. num_steps - 1, whatever the workers.
 
@@ -104,8 +116,9 @@ def training_batches(
         num_workers: loading processes.
         collate: makes a batch of samples; None = one class an image, by its label.
         augment: varies an image by a draw of (seed, epoch, index); None = not at all.
+        share: rows of each batch that are wanted, where several processes train; None = all.
     """
-    sampler = StepSampler(len(samples), batch_size, seed, first_step, num_steps, by_epoch=augment is not None)
+    sampler = StepSampler(len(samples), batch_size, seed, first_step, num_steps, by_epoch=augment is not None, share=share)
     loader = DataLoader(
         cast("Dataset[Sample]", samples if augment is None else Augmented(samples, augment, seed)),
         batch_sampler=sampler,
@@ -113,9 +126,13 @@ def training_batches(
         num_workers=num_workers,
         generator=generator(seed, "loader"),
         timeout=300 if num_workers else 0,
+        worker_init_fn=outlive_first_signal,
     )
-    for step, batch in enumerate(loader, start=first_step):
+    with held_back():
+        loaded = iter(loader)
+    for step, batch in enumerate(loaded, start=first_step):
+        batch = batch if share is None else replace(batch, share=share)
         if flip:
-            mirrored = torch.rand(len(batch.x), generator=generator(seed, "flip", step)) < 0.5
-            batch = Batch(x=torch.where(mirrored.view(-1, 1, 1, 1), batch.x.flip(-1), batch.x), label=batch.label)
+            mirrored = batch.drawn(partial(torch.rand, generator=generator(seed, "flip", step))) < 0.5
+            batch = replace(batch, x=torch.where(mirrored.view(-1, 1, 1, 1), batch.x.flip(-1), batch.x))
         yield batch

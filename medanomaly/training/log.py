@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from medanomaly import __version__
-from medanomaly.files import atomic_write, finite, write_json
+from medanomaly.files import atomic_write, finite, parse_json, write_json
 from medanomaly.types import Observer
 
 
@@ -57,13 +57,16 @@ class RunLog:
 
     @staticmethod
     def read(path: Path) -> list[dict[str, Any]]:
-        """Lines of a log; a last line torn by a kill is left out."""
-        lines = []
-        for text in path.read_text().splitlines() if path.exists() else []:
+        """Lines of a log up to the first that is none of it, such as a last one torn by a kill."""
+        lines: list[dict[str, Any]] = []
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
             try:
-                lines.append(json.loads(text))
-            except json.JSONDecodeError:
+                line = parse_json(text)
+            except ValueError:
                 break
+            if not isinstance(line, dict) or type(line.get("step")) is not int:
+                break
+            lines.append(line)
         return lines
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from medanomaly.checkpoint import load_train_state, save_train_state
 from medanomaly.errors import CheckpointError, MedanomalyError, Preempted
+from medanomaly.files import parse_json
 from medanomaly.rng import generator
 from medanomaly.training.config import TrainingConfig
 from medanomaly.training.log import RunLog, write_status
 from medanomaly.training.preempt import stop_requested
+from medanomaly.training.ranks import anyone, is_first, mean_of, refuse_unlike
 from medanomaly.types import Batch, Observer, Recipe
 
 
@@ -32,9 +35,11 @@ def refuse_other_run(run_dir: Path, identity: str) -> None:
     record, state = run_dir / "run.json", run_dir / "train_state.pt"
     if not (record.is_file() and state.exists()):
         return
-    with contextlib.suppress(json.JSONDecodeError):
-        if json.loads(record.read_text(encoding="utf-8")).get("identity", identity) != identity:
-            raise other_run(state)
+    content: Any = None
+    with contextlib.suppress(ValueError):
+        content = parse_json(record.read_bytes())
+    if isinstance(content, dict) and content.get("identity", identity) != identity:
+        raise other_run(state)
 
 
 def other_run(path: Path) -> CheckpointError:
@@ -58,8 +63,22 @@ def resume_step(run_dir: Path, recipe: Recipe, identity: str) -> int:
     state = load_train_state(path)
     if state.get("identity") != identity:
         raise other_run(path)
-    recipe.load_state(state["recipe"])
-    return int(state["step"])
+    try:
+        recipe.load_state(state["recipe"])
+        step = int(state["step"])
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    # Of whatever is missing or of another shape each part says something else: a recipe, torch, its optimisers.
+    except Exception as error:
+        raise CheckpointError(
+            f"does not fit this training ({type(error).__name__})",
+            code="E_CKPT_KEYS",
+            path=path,
+            fix="delete it to start this run again",
+        ) from error
+    if step < 0:
+        raise CheckpointError(f"says step {step}", code="E_CKPT_FORMAT", path=path, fix="delete it to start this run again")
+    return step
 
 
 def fit(
@@ -76,7 +95,8 @@ def fit(
     """Train to ``config.num_steps`` and return the run folder; the same call continues where an earlier one stopped.
 
     On one machine, with one thread count and the same versions, stopping and continuing gives bit for bit the weights, optimiser
-    state and log of an uninterrupted run: batches and noise depend on (seed, step) alone.
+    state and log of an uninterrupted run: batches and noise depend on (seed, step) alone. Under torchrun all processes call this, each
+    with its share of the batches; the first one writes, and all stop after the same step.
 
     Args:
         recipe: owns networks and optimisers.
@@ -94,45 +114,56 @@ def fit(
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     first_step = resume_step(run_dir, recipe, identity)
-    log = RunLog(run_dir / "log.jsonl", first_step=first_step, observers=observers)
+    # Before anything is written: who has not read the state by now would read a later one.
+    refuse_unlike(first_step, identity)
+    log = RunLog(run_dir / "log.jsonl", first_step=first_step, observers=observers) if is_first() else None
     skipped_in_a_row = 0
 
     def save(step: int) -> None:
-        state: dict[str, Any] = {"identity": identity, "step": step, "recipe": recipe.state()}
-        save_train_state(run_dir / "train_state.pt", state)
+        if is_first():
+            state: dict[str, Any] = {"identity": identity, "step": step, "recipe": recipe.state()}
+            save_train_state(run_dir / "train_state.pt", state)
+
+    def say(status: str, step: int) -> None:
+        if is_first():
+            write_status(run_dir, status, step=step, num_steps=config.num_steps)
 
     with stop_requested() as stop:
-        write_status(run_dir, "running", step=first_step, num_steps=config.num_steps)
+        say("running", first_step)
         # The range first: its end stops the loop before another batch is asked for.
         for step, batch in zip(range(first_step, config.num_steps), batches(first_step), strict=False):
             values = recipe.step(batch, generator(config.seed, "train", step))
             skipped_in_a_row = skipped_in_a_row + 1 if values.get("skipped") else 0
             done = step + 1
             if skipped_in_a_row > config.max_skipped:
-                write_status(run_dir, "failed", step=step, num_steps=config.num_steps)
+                say("failed", step)
                 raise Diverged(
                     f"the loss was not finite for {skipped_in_a_row} steps up to step {step}",
                     code="E_DIVERGED",
                     path=run_dir,
                     fix="lower training.learning_rate; the last good state is kept",
                 )
-            if done % config.validate_every == 0 or done == config.num_steps:
+            is_validated = done % config.validate_every == 0 or done == config.num_steps
+            is_logged = step % config.log_every == 0 or done == config.num_steps
+            if is_validated or is_logged:
+                values = mean_of(values)
+            if is_validated and is_first():
                 values |= validation_loss(recipe, validation, config.seed)
                 at_validation(step)
-            if step % config.log_every == 0 or "val_loss" in values or done == config.num_steps:
+            if log is not None and (is_logged or "val_loss" in values):
                 log.write(step, values)
             if done % config.save_every == 0 or done == config.num_steps:
                 save(done)
-            if stop() and done < config.num_steps:
+            if done < config.num_steps and anyone(stop()):
                 save(done)
-                write_status(run_dir, "preempted", step=done, num_steps=config.num_steps)
+                say("preempted", done)
                 raise Preempted(
                     f"stopped at step {done} of {config.num_steps}, state saved",
                     code="E_PREEMPTED",
                     path=run_dir,
                     fix="run the same command again to continue",
                 )
-    write_status(run_dir, "done", step=config.num_steps, num_steps=config.num_steps)
+    say("done", config.num_steps)
     return run_dir
 
 

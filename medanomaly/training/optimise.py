@@ -8,10 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from medanomaly.training.config import TrainingConfig
+from medanomaly.training.ranks import average_over_ranks
 
 
 def guarded_step(loss: Tensor, optimizer: torch.optim.Optimizer, *, rate: float, grad_clip: float) -> dict[str, float]:
     """Differentiate, clip, step; True to its word only if loss and gradient are finite, else nothing is changed.
+
+    Where several processes train, each gives the loss of its share, and all of them take the step of the mean.
 
     Args:
         loss: scalar with a graph.
@@ -27,8 +30,11 @@ def guarded_step(loss: Tensor, optimizer: torch.optim.Optimizer, *, rate: float,
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
+    # The loss travels with the gradients: one process's NaN is everyone's, and all of them skip the step.
+    value = loss.detach().to(torch.float32, copy=True)
+    average_over_ranks([value, *(parameter.grad for parameter in parameters if parameter.grad is not None)])
     norm = torch.nn.utils.clip_grad_norm_(parameters, grad_clip or float("inf"))
-    is_finite = bool(torch.isfinite(loss.detach()) and torch.isfinite(norm))
+    is_finite = bool(torch.isfinite(value) and torch.isfinite(norm))
     if is_finite:
         optimizer.step()
     else:
