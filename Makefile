@@ -42,7 +42,7 @@ types: $(INSTALLED) ## static types
 	$(BIN)/mypy --strict $(PACKAGES)
 
 unit: $(INSTALLED) ## tests that need neither minutes nor a GPU
-	$(BIN)/python -m pytest -m "not slow and not gpu"
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist loadfile -m "not slow and not gpu"
 
 slow: $(INSTALLED) ## tests that take minutes, and on a CUDA machine those that need it
 	$(BIN)/python -m pytest -m "slow or gpu"

@@ -6,7 +6,9 @@ data check failed, 5 checkpoint refused, 6 resources (disk, memory, device), 75 
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 EXIT_OK = 0
 EXIT_INTERNAL = 1
@@ -31,6 +33,10 @@ class MedanomalyError(ValueError):
         where = f"{ascii(str(path))[1:-1]}: " if path is not None else ""
         advice = f"; {fix}" if fix else ""
         super().__init__(f"{where}{message} [{code}]{advice}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """From its parts, so that it can come from another process."""
+        return partial(type(self), code=self.code, fix=self.fix, path=self.path), (self.message,)
 
 
 class ConfigError(MedanomalyError):

@@ -19,8 +19,10 @@ import torch
 
 
 def pytest_configure() -> None:
-    # Enough for small networks, and two suites side by side do not starve each other; a lower OMP_NUM_THREADS is kept.
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+    # Enough for small networks, and two suites side by side do not starve each other; a lower OMP_NUM_THREADS is kept. Where the tests
+    # are shared by several processes, each has one.
+    most = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
+    torch.set_num_threads(min(most, torch.get_num_threads()))
 
 
 def stays_here(family: int, address: Any) -> bool:

@@ -47,6 +47,10 @@ class NetworkConfig:
                 f"network.channels, num_res_blocks, head_channels and norm_groups must be in 1..{MAX_COUNT}, got {counts}",
                 code="E_CONFIG",
             )
+        if any(count % self.norm_groups for count in self.channels):
+            raise ConfigError(
+                f"network.channels must be multiples of norm_groups={self.norm_groups}, got {self.channels}", code="E_CONFIG"
+            )
         # The block in the middle always has attention.
         attended = [count for count, is_on in zip(self.channels, self.attention, strict=True) if is_on] + [self.channels[-1]]
         if any(count % self.head_channels for count in attended):
@@ -54,10 +58,6 @@ class NetworkConfig:
                 f"network.channels with attention, and the last, must be multiples of head_channels={self.head_channels}, "
                 f"got {attended}",
                 code="E_CONFIG",
-            )
-        if any(count % self.norm_groups for count in self.channels):
-            raise ConfigError(
-                f"network.channels must be multiples of norm_groups={self.norm_groups}, got {self.channels}", code="E_CONFIG"
             )
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"network.dropout must be in [0, 1), got {self.dropout}", code="E_CONFIG")

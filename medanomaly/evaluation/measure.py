@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from medanomaly.evaluation.predict import Prediction, with_truth
 from medanomaly.metrics import fidelity, image, pixel, region
-from medanomaly.metrics.bootstrap import Interval, patient_bootstrap, pooled_pixel_bootstrap, pooled_pixel_bootstraps
+from medanomaly.metrics.bootstrap import Interval, PooledMetric, patient_bootstrap, pooled_pixel_bootstraps
 from medanomaly.metrics.strata import dice_by_lesion_size, lesion_areas
 from medanomaly.metrics.surface import hausdorff95
 from medanomaly.scoring.operating_point import DICE, HEALTHY_FPR, YOUDEN, OperatingPoint, otsu_threshold, refuse_if_seen
@@ -70,8 +70,11 @@ def measure(
     known = with_truth(predictions, healthy)
     rows: list[Measured] = []
     if any(truth.any() for _, truth in known):
-        rows += pixel_rows(known, by_criterion, config)
-        rows += region_rows(known, by_criterion, config)
+        # One pass over all pixels for the three: a set has a hundred million of them.
+        wanted: list[PooledMetric] = ["auroc", "average_precision", *(("aupro",) if config.regions else ())]
+        auroc, precision, *overlap = ranking_intervals(known, wanted, config)
+        rows += pixel_rows(known, by_criterion, config, ranking=(auroc, precision))
+        rows += region_rows(known, by_criterion, config, overlap=overlap[0] if overlap else None)
     rows += healthy_rows(predictions, by_criterion, healthy, config)
     rows += image_rows(predictions, by_criterion, healthy, validation, config)
     return rows + fidelity_rows(known, config)
@@ -96,19 +99,33 @@ def mean_row(group: str, name: str, values: Values, patients: Sequence[str], con
     return Measured(group=group, name=name, interval=interval, note=text)
 
 
+def ranking_intervals(
+    known: Sequence[tuple[Prediction, BoolArray]], metrics: Sequence[PooledMetric], config: MeasureConfig
+) -> list[Interval]:
+    """Intervals of metrics of all pixels together."""
+    return pooled_pixel_bootstraps(
+        [prediction.anomaly_map for prediction, _ in known],
+        [truth for _, truth in known],
+        [prediction.patient_id for prediction, _ in known],
+        metrics,
+        num_resamples=config.num_resamples,
+        seed=config.seed,
+    )
+
+
 def pixel_rows(
-    known: Sequence[tuple[Prediction, BoolArray]], points: dict[str, OperatingPoint], config: MeasureConfig
+    known: Sequence[tuple[Prediction, BoolArray]],
+    points: dict[str, OperatingPoint],
+    config: MeasureConfig,
+    *,
+    ranking: tuple[Interval, Interval],
 ) -> list[Measured]:
     """Pixel ranking on all annotated images and on those with a lesion, and overlap at each operating point."""
     rows = []
     lesioned = [(prediction, truth) for prediction, truth in known if truth.any()]
     for title, chosen in (("", known), (", lesion images", lesioned)):
-        maps, masks = [p.anomaly_map for p, _ in chosen], [truth for _, truth in chosen]
-        owners = [p.patient_id for p, _ in chosen]
-        chance = f"prevalence {pixel.prevalence(masks):.4f}"
-        auroc, precision = pooled_pixel_bootstraps(
-            maps, masks, owners, ["auroc", "average_precision"], num_resamples=config.num_resamples, seed=config.seed
-        )
+        chance = f"prevalence {pixel.prevalence([truth for _, truth in chosen]):.4f}"
+        auroc, precision = ranking if chosen is known else ranking_intervals(chosen, ["auroc", "average_precision"], config)
         rows.append(Measured(group="pixels", name="pixel AUROC" + title, interval=auroc, note=chance))
         rows.append(Measured(group="pixels", name="pixel AP" + title, interval=precision, note=chance))
     maps, masks = [p.anomaly_map for p, _ in lesioned], [truth for _, truth in lesioned]
@@ -140,9 +157,13 @@ def pixel_rows(
 
 
 def region_rows(
-    known: Sequence[tuple[Prediction, BoolArray]], points: dict[str, OperatingPoint], config: MeasureConfig
+    known: Sequence[tuple[Prediction, BoolArray]],
+    points: dict[str, OperatingPoint],
+    config: MeasureConfig,
+    *,
+    overlap: Interval | None,
 ) -> list[Measured]:
-    """Lesions found, not pixels: pointing game, recall, AUPRO, FROC."""
+    """Lesions found, not pixels: pointing game, recall, AUPRO (``overlap``) and FROC where they are wanted."""
     maps, masks = [p.anomaly_map for p, _ in known], [truth for _, truth in known]
     owners = [p.patient_id for p, _ in known]
     hits = np.array([region.pointing_game_hit(m, mask) for m, mask in zip(maps, masks, strict=True) if mask.any()])
@@ -159,9 +180,8 @@ def region_rows(
         rows.append(
             Measured(group="regions", name="lesion recall", interval=interval, note="a component with IoU >= 0.1 is a hit")
         )
-    if config.regions:
-        interval = pooled_pixel_bootstrap(maps, masks, owners, "aupro", num_resamples=config.num_resamples, seed=config.seed)
-        rows.append(Measured(group="regions", name="AUPRO to FPR 0.3", interval=interval))
+    if overlap is not None:
+        rows.append(Measured(group="regions", name="AUPRO to FPR 0.3", interval=overlap))
         thresholds = region.froc_thresholds(maps, 32)
         single = [region.froc([m], [mask], thresholds=thresholds.tolist()) for m, mask in zip(maps, masks, strict=True)]
         # Counts of one image add up, so a resample needs no new labelling.

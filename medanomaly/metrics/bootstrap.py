@@ -135,7 +135,7 @@ def pooled_pixel_bootstraps(
     check_count("patient_ids", len(patient_ids), len(maps))
     patient = _patient_rows(patient_ids)
     ranked = pixel.pooled(maps, masks, within)
-    exact = [EXACT[metric](ranked) if metric in EXACT else pixel.aupro(maps, masks) for metric in metrics]
+    exact = [EXACT[metric](ranked) if metric in EXACT else pixel.aupro_of(ranked, maps, masks) for metric in metrics]
     bins = binned.score_bins(ranked, num_bins)
     # Gigabytes, of which nothing is needed any more.
     del ranked

@@ -18,6 +18,9 @@ from medanomaly.metrics import ranking
 from medanomaly.metrics.inputs import Mask, Scores, check_count, check_fraction, check_maps, check_mask
 from medanomaly.metrics.region import lesions
 
+PIXELS_AT_ONCE = 2**20
+"""Of the normal pixels of a set, on the way to a curve."""
+
 
 def pooled(maps: Sequence[Scores], masks: Sequence[Mask], within: Sequence[Mask] | None = None) -> ranking.Ranked:
     """Scores of all lesion pixels and all other pixels of a set, sorted, with no rescaling of any image."""
@@ -162,14 +165,18 @@ def aupro(maps: Sequence[Scores], masks: Sequence[Mask], max_fpr: float = 0.3) -
     components of the masks, each with equal weight), the rate is taken over the normal pixels of all images, and the last segment
     is cut by linear interpolation. Exact under ties. Random scores give max_fpr / 2. NaN without lesion or normal pixel.
     """
-    check_maps(maps, masks)
+    return aupro_of(pooled(maps, masks), maps, masks, max_fpr)
+
+
+def aupro_of(ranked: ranking.Ranked, maps: Sequence[Scores], masks: Sequence[Mask], max_fpr: float = 0.3) -> float:
+    """:func:`aupro` of maps whose pixels are sorted already (:func:`pooled`)."""
     check_fraction("max_fpr", max_fpr)
     weights = [np.empty(0)]
     for mask in masks:
         labels = lesions(mask)
         weights.append(1 / np.bincount(labels.ravel())[labels[mask]])
     scores = np.concatenate([np.empty(0, np.float32), *(m[mask] for m, mask in zip(maps, masks, strict=True))])
-    normal = _sorted(maps, [~mask for mask in masks])[::-1]
+    normal = ranked.negatives[::-1]
     if scores.size == 0 or normal.size == 0:
         return float("nan")
     order = np.argsort(scores, kind="stable")
@@ -184,7 +191,11 @@ def aupro(maps: Sequence[Scores], masks: Sequence[Mask], max_fpr: float = 0.3) -
     allowed = max_fpr * normal.size
     last = normal[min(int(allowed), normal.size - 1)]
     num_before = int((normal > last).sum())
-    area = float((overlap(normal[:num_before], including=False) + overlap(normal[:num_before], including=True)).sum()) / 2
+    area = 0.0
+    # In parts: a set has a hundred million normal pixels, and each needs some numbers on the way.
+    for start in range(0, num_before, PIXELS_AT_ONCE):
+        some = normal[start : min(start + PIXELS_AT_ONCE, num_before)]
+        area += float((overlap(some, including=False) + overlap(some, including=True)).sum()) / 2
     left, right = float(overlap(last, including=False)), float(overlap(last, including=True))
     part = min((allowed - num_before) / int((normal == last).sum()), 1.0)
     area += (allowed - num_before) * (left + part * (right - left) / 2)

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from medanomaly.datasets.dataset import to_batch
-from medanomaly.errors import ConfigError
+from medanomaly.datasets.dataset import ManifestDataset, to_batch
+from medanomaly.errors import ConfigError, MedanomalyError
 from medanomaly.rng import generator, stable_hash
+from medanomaly.training import loading
+from medanomaly.training.loading import Collated, SampleSource, deferred, explained, watched
 from medanomaly.training.preempt import held_back, outlive_first_signal
 from medanomaly.types import Batch, Sample, Share
 
 Augment = Callable[[Tensor, int], Tensor]
 """(x (C, H, W) in [-1, 1], seed) -> a varied x of the same shape and range; the same seed varies it alike."""
-
-
-class SampleSource(Protocol):
-    """A sized, indexable collection of samples, such as a ManifestDataset."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-
-    def __getitem__(self, index: int) -> Sample:
-        """One sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,22 +111,36 @@ def training_batches(
         collate: makes a batch of samples; None = one class an image, by its label.
         augment: varies an image by a draw of (seed, epoch, index); None = not at all.
         share: rows of each batch that are wanted, where several processes train; None = all.
+
+    Raises:
+        InputError: a sample cannot be used, whichever process read it.
+        ResourceError: E_WORKER, a loading process ended or hangs; names what it was reading.
     """
     sampler = StepSampler(len(samples), batch_size, seed, first_step, num_steps, by_epoch=augment is not None, share=share)
+    source = watched(samples if augment is None else Augmented(samples, augment, seed), num_workers)
     loader = DataLoader(
-        cast("Dataset[Sample]", samples if augment is None else Augmented(samples, augment, seed)),
+        cast("Dataset[Any]", source),
         batch_sampler=sampler,
-        collate_fn=partial(to_batch, classes=tuple(classes)) if collate is None else collate,
+        collate_fn=Collated(partial(to_batch, classes=tuple(classes)) if collate is None else collate),
         num_workers=num_workers,
         generator=generator(seed, "loader"),
-        timeout=300 if num_workers else 0,
+        timeout=loading.PATIENCE_S if num_workers else 0,
         worker_init_fn=outlive_first_signal,
     )
-    with held_back():
-        loaded = iter(loader)
-    for step, batch in enumerate(loaded, start=first_step):
-        batch = batch if share is None else replace(batch, share=share)
-        if flip:
-            mirrored = batch.drawn(partial(torch.rand, generator=generator(seed, "flip", step))) < 0.5
-            batch = replace(batch, x=torch.where(mirrored.view(-1, 1, 1, 1), batch.x.flip(-1), batch.x))
-        yield batch
+
+    def name(position: int) -> str:
+        index = position % len(samples)
+        return ascii(str(samples.records[index].image)) if isinstance(samples, ManifestDataset) else f"image {index}"
+
+    with explained(source, name):
+        with held_back():
+            loaded = iter(loader)
+        for step, batch in enumerate(loaded, start=first_step):
+            if isinstance(batch, MedanomalyError):
+                raise batch
+            batch = batch if share is None else replace(batch, share=share)
+            if flip:
+                mirrored = batch.drawn(partial(torch.rand, generator=generator(seed, "flip", step))) < 0.5
+                batch = replace(batch, x=torch.where(mirrored.view(-1, 1, 1, 1), batch.x.flip(-1), batch.x))
+            with deferred(signal.SIGCHLD) if num_workers else contextlib.nullcontext():
+                yield batch

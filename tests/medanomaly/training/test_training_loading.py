@@ -1,0 +1,121 @@
+"""What goes wrong in a loading process is told as if the training itself had read the image."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from toys import samples
+
+from medanomaly.datasets.dataset import ManifestDataset
+from medanomaly.datasets.manifest import Record
+from medanomaly.datasets.transforms import PreprocessConfig
+from medanomaly.errors import CheckpointError, InputError, ResourceError
+from medanomaly.training import loading
+from medanomaly.training.batches import training_batches
+from medanomaly.types import Batch, Sample
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+class Eight:
+    """Eight samples, one of which does something."""
+
+    def __init__(self, place: int, act: Callable[[], object]) -> None:
+        self.samples, self.place, self.act = samples(8), place, act
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index == self.place:
+            self.act()
+        return self.samples[index]
+
+
+def batches(source: Eight | ManifestDataset, *, num_workers: int, num_steps: int = 8) -> Iterator[Batch]:
+    return training_batches(
+        source,
+        ("healthy", "diseased"),
+        batch_size=2,
+        seed=0,
+        first_step=0,
+        num_steps=num_steps,
+        flip=False,
+        num_workers=num_workers,
+    )
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_an_image_that_cannot_be_used_is_one_error_with_its_name_whoever_read_it(tmp_path: Path, num_workers: int) -> None:
+    image = tmp_path / "torn.png"
+    image.write_bytes(b"\x89PNG\r\n\x1a\n")
+    torn = ManifestDataset(
+        [Record(id="a", patient_id="a", image=image, label="healthy")], PreprocessConfig(image_size=16), ("healthy", "diseased")
+    )
+    with pytest.raises(InputError) as refused:
+        next(batches(torn, num_workers=num_workers))
+    assert (refused.value.code, refused.value.exit_code, refused.value.path) == ("E_TRUNCATED", 4, image)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_an_error_comes_whole_from_another_process() -> None:
+    error = CheckpointError("is torn", code="E_CKPT_CORRUPT", fix="copy it again", path="x")
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is CheckpointError
+    assert (str(found), found.code, found.fix, found.path) == (str(error), error.code, error.fix, error.path)
+
+
+def test_a_loading_process_that_dies_is_an_error_that_names_what_it_was_reading() -> None:
+    coming = batches(Eight(5, die), num_workers=1)
+    with pytest.raises(ResourceError, match=r"a loading process ended; being read: image 5 .*\[E_WORKER\]; look at") as lost:
+        list(coming)
+    assert lost.value.exit_code == 6
+    assert "the same command continues from the last saved state" in lost.value.fix
+
+
+def test_the_end_of_a_loading_process_does_not_interrupt_a_step_and_is_told_with_the_next_batch() -> None:
+    before = signal.getsignal(signal.SIGCHLD)
+    coming = batches(Eight(5, die), num_workers=1)
+    done = 0
+    with pytest.raises(ResourceError, match="being read: image 5 "):
+        for _ in coming:
+            began = time.monotonic()
+            # A step: the process dies in here, ahead of it.
+            while time.monotonic() - began < 0.5:
+                time.sleep(0.02)
+            done += 1
+    assert done >= 1
+    coming.close()  # type: ignore[attr-defined]
+    assert signal.getsignal(signal.SIGCHLD) in (before, *handlers())
+
+
+def handlers() -> list[object]:
+    """PyTorch's own handler, which it sets once and leaves."""
+    from torch.utils.data._utils import signal_handling
+
+    return [signal.getsignal(signal.SIGCHLD)] if signal_handling._SIGCHLD_handler_set else []
+
+
+def test_a_loading_process_that_hangs_is_given_up_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "PATIENCE_S", 2)
+    coming = batches(Eight(3, lambda: time.sleep(60)), num_workers=1)
+    with pytest.raises(ResourceError, match=r"gave no batch for 2 s; being read: image 3 .*E_WORKER"):
+        list(coming)
+
+
+def test_what_the_training_itself_does_wrong_is_not_blamed_on_loading() -> None:
+    def fails() -> None:
+        raise RuntimeError("of another kind")
+
+    with pytest.raises(RuntimeError, match="of another kind"):
+        list(batches(Eight(0, fails), num_workers=0))
