@@ -17,7 +17,7 @@ from medanomaly.datasets.dataset import ManifestDataset, to_batch
 from medanomaly.errors import ConfigError, MedanomalyError
 from medanomaly.rng import generator, stable_hash
 from medanomaly.training import loading
-from medanomaly.training.loading import Collated, SampleSource, deferred, explained, watched
+from medanomaly.training.loading import Collated, SampleSource, deferred, end_processes, explained, watched
 from medanomaly.training.preempt import held_back, outlive_first_signal
 from medanomaly.types import Batch, Sample, Share
 
@@ -135,12 +135,15 @@ def training_batches(
     with explained(source, name):
         with held_back():
             loaded = iter(loader)
-        for step, batch in enumerate(loaded, start=first_step):
-            if isinstance(batch, MedanomalyError):
-                raise batch
-            batch = batch if share is None else replace(batch, share=share)
-            if flip:
-                mirrored = batch.drawn(partial(torch.rand, generator=generator(seed, "flip", step))) < 0.5
-                batch = replace(batch, x=torch.where(mirrored.view(-1, 1, 1, 1), batch.x.flip(-1), batch.x))
-            with deferred(signal.SIGCHLD) if num_workers else contextlib.nullcontext():
-                yield batch
+        try:
+            for step, batch in enumerate(loaded, start=first_step):
+                if isinstance(batch, MedanomalyError):
+                    raise batch
+                batch = batch if share is None else replace(batch, share=share)
+                if flip:
+                    mirrored = batch.drawn(partial(torch.rand, generator=generator(seed, "flip", step))) < 0.5
+                    batch = replace(batch, x=torch.where(mirrored.view(-1, 1, 1, 1), batch.x.flip(-1), batch.x))
+                with deferred(signal.SIGCHLD) if num_workers else contextlib.nullcontext():
+                    yield batch
+        finally:
+            end_processes(loaded)

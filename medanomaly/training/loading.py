@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -59,7 +59,8 @@ class Watched:
 
 def watched(samples: SampleSource, num_workers: int) -> Watched:
     """The samples, watched in so many processes."""
-    return Watched(samples, torch.full((num_workers,), NOTHING).share_memory_())
+    reading = torch.full((num_workers,), NOTHING).share_memory_()  # type: ignore[no-untyped-call]
+    return Watched(samples, reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,3 +133,11 @@ def deferred(number: signal.Signals) -> Iterator[None]:
         signal.signal(number, handler)
     if came:
         handler(number, None)
+
+
+def end_processes(loaded: Any) -> None:
+    """Now, not when the iterator is forgotten: while one lives, PyTorch raises its error anew at the end of any other process."""
+    end = getattr(loaded, "_shutdown_workers", None)
+    if end is not None:
+        with deferred(signal.SIGCHLD):
+            end()
