@@ -163,7 +163,7 @@ class ClassifierDdim:
 class ClassifierDdimRecipe:
     """One optimiser step of each network on the same batch: the denoiser's loss, and cross-entropy at a level drawn uniformly."""
 
-    by_share = True
+    by_share = recomputes = True
 
     def __init__(
         self, config: ClassifierDdimConfig, *, image_channels: int, training: TrainingConfig, device: torch.device

@@ -44,7 +44,7 @@ from medanomaly.views.live import LiveView
 
 CACHE_BYTES = 2 * 2**30
 """Decoded training images are kept in memory up to this much."""
-FREE_TO_CHANGE = {"training": ("num_workers", "log_every", "save_every"), "method": ("sampler", "map")}
+FREE_TO_CHANGE = {"training": ("num_workers", "log_every", "save_every", "gradient_checkpointing"), "method": ("sampler", "map")}
 """Settings that do not change the weights: a run may be continued with others, and a finished one gets new thresholds."""
 
 
@@ -167,6 +167,12 @@ def train(
             f"{experiment.name} cannot be trained by several processes: its loss is no mean over the images of a batch",
             code="E_RANKS",
             fix="start it without torchrun",
+        )
+    if training.gradient_checkpointing and not getattr(recipe, "recomputes", False):
+        raise ConfigError(
+            f"{experiment.name} has no diffusion network, the one that gradient checkpointing is for",
+            code="E_CONFIG",
+            fix="leave out --training.gradient-checkpointing",
         )
     share = share_of(training.batch_size)
     identity = run_identity(experiment, records)

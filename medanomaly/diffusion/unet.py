@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,7 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
 from medanomaly.diffusion.loss import Prediction, eps_from_output
+from medanomaly.diffusion.recompute import levels_recomputed
 from medanomaly.diffusion.reverse import ReverseFn
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import ConfigError
@@ -92,6 +94,8 @@ class Denoiser(nn.Module):
         )
         self.dropout_generator: torch.Generator | None = None
         self.dropout_share: Share | None = None
+        self.recompute = False
+        """Gradient checkpointing while training (:mod:`medanomaly.diffusion.recompute`)."""
         if config.dropout > 0:
             for module in self.net.modules():
                 if type(module).__name__ == "DiffusionUNetResnetBlock":
@@ -138,7 +142,9 @@ class Denoiser(nn.Module):
         Returns:
             (B, C or 2C, H, W): mean channels, then variance channels when learn_sigma.
         """
-        output: Tensor = self.net(x_t, timesteps=t.clamp(min=1) - 1, class_labels=label)
+        recomputing = self.recompute and self.training and torch.is_grad_enabled()
+        with levels_recomputed(self.net, self.dropout_generator) if recomputing else nullcontext():
+            output: Tensor = self.net(x_t, timesteps=t.clamp(min=1) - 1, class_labels=label)
         return output
 
 

@@ -30,6 +30,8 @@ class DiffusionTrainer:
 
     by_share = True
     """Several processes can train it, see :mod:`medanomaly.training.ranks`."""
+    recomputes = True
+    """Its network can be checkpointed, see :mod:`medanomaly.diffusion.recompute`."""
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class DiffusionTrainer:
     def step(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """One optimiser step; a non-finite loss or gradient changes nothing and is returned as ``skipped`` = 1."""
         self.denoiser.train()
+        self.denoiser.recompute = self.training.gradient_checkpointing
         self.denoiser.dropout_generator, self.denoiser.dropout_share = generator, batch.share
         rate = learning_rate(self.num_steps_done, self.training)
         terms = self.loss(self.denoiser, batch, generator)

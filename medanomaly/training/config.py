@@ -31,6 +31,8 @@ class TrainingConfig:
     """Largest global gradient norm; 0 = no clipping."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 = autocast in the forward pass; weights, optimiser and loss stay float32."""
+    gradient_checkpointing: bool = False
+    """Keep the ends of each level of the network and compute the rest again on the way back: less memory, more time, equal weights."""
     flip: bool = True
     """Mirror images left-right with probability one half."""
     seed: int = 0

@@ -97,8 +97,9 @@ def explained(source: Watched, name: Callable[[int], str]) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        # What a process raised begins with "Caught"; a batch that one could not hand over any more is a broken connection.
+        if str(error).startswith("Caught ") or not (len(source.reading) and told(error)):
             raise
         names = ", ".join(name(position) for position in source.reading.tolist() if position != NOTHING)
         what = f"gave no batch for {PATIENCE_S} s" if "timed out" in str(error) else "ended"
@@ -108,6 +109,11 @@ def explained(source: Watched, name: Callable[[int], str]) -> Iterator[None]:
             fix="look at these images, at memory and at shared memory; the same command continues from the last saved state, "
             "with --training.num-workers 0 without such processes",
         ) from error
+
+
+def told(error: Exception) -> bool:
+    """Whether an error speaks of a loading process."""
+    return "DataLoader" in str(error) or not isinstance(error, RuntimeError)
 
 
 @contextlib.contextmanager

@@ -148,3 +148,16 @@ def test_a_finished_run_gets_a_healthy_calibration_and_keeps_its_weights(tmp_pat
     assert by_criterion["healthy pixel false-positive rate"]["num_images"] == 3
     image = write_png(tmp_path / "new.png", picture(50))
     assert main(["localize", str(tmp_path / "run"), str(image), str(tmp_path / "maps"), "--quiet", "true"]) == 0
+
+
+def test_gradient_checkpointing_changes_no_weight_and_is_refused_where_there_is_nothing_to_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = write_labelled(tmp_path, BALANCED)
+    for name, words in (("plain", ()), ("saving", ("--training.gradient-checkpointing", "true"))):
+        assert train(manifest, tmp_path / name, *words) == 0
+    plain, saving = (load_file(tmp_path / name / "model.safetensors") for name in ("plain", "saving"))
+    assert all(torch.equal(plain[key], saving[key]) for key in plain)
+    words = ["train", "phantom64-fpgan", "--data", str(manifest), "--out", str(tmp_path / "gan")]
+    assert main([*words, "--training.gradient-checkpointing", "true", "--device", "cpu"]) == 2
+    assert "has no diffusion network" in capsys.readouterr().err
