@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import yaml  # type: ignore[import-untyped]
 
-from medanomaly.errors import ConfigError
+from medanomaly.errors import ConfigError, InputError
 
 T = TypeVar("T")
 MAX_FILE_BYTES = 2**20
@@ -43,6 +43,26 @@ def read_settings(path: Path) -> Any:
     if num_entries(tree, MAX_DEPTH) > MAX_ENTRIES:
         raise ConfigError("its aliases hold each other, or multiply", code="E_CONFIG", path=path, fix="write values out")
     return tree
+
+
+def read_plan(path: Path, what: str, example: str) -> dict[str, Any]:
+    """Keys and values of a file that describes a job.
+
+    Args:
+        path: YAML or JSON.
+        what: it should be, e.g. ``benchmark``.
+        example: one of the repository to look at.
+
+    Raises:
+        InputError: E_MISSING.
+        ConfigError: E_CONFIG, as :func:`read_settings`, or something else than keys and values.
+    """
+    if not path.is_file():
+        raise InputError("is not a file", code="E_MISSING", path=path, fix=f"name the YAML or JSON file of {what}")
+    content = read_settings(path)
+    if not isinstance(content, dict):
+        raise ConfigError("must hold keys and values", code="E_CONFIG", path=path, fix=f"see {example}")
+    return content
 
 
 def bracket_depth(content: bytes) -> int:

@@ -16,7 +16,7 @@ from medanomaly.classifiers.model import ClassifierModelConfig
 from medanomaly.classifiers.network import NoisyClassifier, class_index
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import CheckpointError, ConfigError
-from medanomaly.methods.experiment import ExperimentOf, kind_of
+from medanomaly.methods.experiment import ExperimentOf, header_read, kind_of
 
 TABLE = {ClassifierModelConfig.kind: ClassifierModelConfig}
 Levels = Tensor | int
@@ -143,10 +143,9 @@ def load_classifier(path: Path, device: torch.device) -> Classifier:
             path=path,
             fix="train one, e.g. `medanomaly train gray64-classifier`",
         )
-    try:
+    with header_read(path):
         experiment = ExperimentOf.from_dict(checkpoint.header["experiment"], TABLE)
-    except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f"has an unusable header ({error})", code="E_CKPT_FORMAT", path=path) from error
+        provenance = dict(checkpoint.header.get("provenance", {}))
     config = experiment.method
     network = NoisyClassifier(config.network, image_channels=experiment.preprocess.channels, classes=config.classes)
     load_weights(network, checkpoint.tensors, str(path))
@@ -154,5 +153,5 @@ def load_classifier(path: Path, device: torch.device) -> Classifier:
         network=network.to(device).eval().requires_grad_(False),
         schedule=NoiseSchedule.from_config(config.schedule),
         experiment=experiment,
-        provenance=dict(checkpoint.header.get("provenance", {})),
+        provenance=provenance,
     )

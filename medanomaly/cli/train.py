@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -176,7 +177,7 @@ def train(
         )
     share = share_of(training.batch_size)
     identity = run_identity(experiment, records)
-    refuse_other_run(out, identity)
+    refuse_other_run(out, identity, deciding(experiment))
     versions = environment()
     facts = {"environment": versions, "data": {"manifest_sha256": manifest_fingerprint(records)}, "seed": training.seed}
     if is_first():
@@ -252,11 +253,16 @@ def without_annotations(record: Record, classes: Sequence[str]) -> Record:
 
 def run_identity(experiment: ModelExperiment, records: Sequence[Record]) -> str:
     """Hash of everything that decides the weights a training run makes."""
+    content = deciding(experiment) | {"data": manifest_fingerprint(records)}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def deciding(experiment: ModelExperiment) -> dict[str, Any]:
+    """The settings that decide the weights."""
     content = experiment.to_dict()
     for part, names in FREE_TO_CHANGE.items():
         content[part] = {key: value for key, value in content[part].items() if key not in names}
-    content["data"] = manifest_fingerprint(records)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return content
 
 
 class ProgressLine:

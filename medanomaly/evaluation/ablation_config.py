@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medanomaly.config import from_dict, read_settings
-from medanomaly.errors import ConfigError, InputError
+from medanomaly.config import from_dict, read_plan
+from medanomaly.errors import ConfigError
 from medanomaly.evaluation.benchmark_config import refuse_unknown
 
 OF_EVERY_COMMAND = ("out", "allow_outside", "overwrite", "device", "quiet", "visdom", "config")
@@ -170,12 +170,7 @@ def read_ablation(path: Path, *, presets: Sequence[str], others: Collection[str]
         ConfigError: not YAML, a key that is unknown (with the nearest known one), a preset of no diffusion model (E_KIND), or
             anything that cannot be.
     """
-    if not path.is_file():
-        raise InputError("is not a file", code="E_MISSING", path=path, fix="name an ablation's YAML or JSON file")
-    content = read_settings(path)
-    if not isinstance(content, dict):
-        raise ConfigError("must hold keys and values", code="E_CONFIG", path=path, fix="see benchmarks/digits-ablation.yaml")
-    made = from_dict(AblationConfig, content, "ablation")
+    made = from_dict(AblationConfig, read_plan(path, "an ablation", "benchmarks/digits-ablation.yaml"), "ablation")
     if made.preset in others:
         raise ConfigError(
             f"preset: {made.preset} is no diffusion model, so it draws no images",

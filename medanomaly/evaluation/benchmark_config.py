@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medanomaly.config import from_dict, read_settings
-from medanomaly.errors import ConfigError, InputError
+from medanomaly.config import from_dict, read_plan
+from medanomaly.errors import ConfigError
 
 DECIDED = ("data", "out", "config", "allow_outside", "training.seed", "device")
 """Options of ``train`` that the benchmark itself decides."""
@@ -149,12 +149,7 @@ def read_benchmark(path: Path, *, presets: Sequence[str], models: Collection[str
         ConfigError: not YAML, a key that is unknown (with the nearest known one), a preset that localizes nothing (E_KIND), or
             anything that cannot be.
     """
-    if not path.is_file():
-        raise InputError("is not a file", code="E_MISSING", path=path, fix="name a benchmark's YAML or JSON file")
-    content = read_settings(path)
-    if not isinstance(content, dict):
-        raise ConfigError("must hold keys and values", code="E_CONFIG", path=path, fix="see benchmarks/phantom64.yaml")
-    made = from_dict(BenchmarkConfig, content, "benchmark")
+    made = from_dict(BenchmarkConfig, read_plan(path, "a benchmark", "benchmarks/phantom64.yaml"), "benchmark")
     for method in made.methods:
         if method.preset in models:
             raise ConfigError(

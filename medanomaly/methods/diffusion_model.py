@@ -16,7 +16,7 @@ from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition, condit
 from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
 from medanomaly.methods.checks import refuse_other_classes
-from medanomaly.methods.experiment import DIFFUSION_MODEL, ExperimentOf, ModelConfig, kind_of
+from medanomaly.methods.experiment import DIFFUSION_MODEL, ExperimentOf, ModelConfig, header_read, kind_of
 from medanomaly.methods.recipe import DiffusionTrainer
 from medanomaly.rng import initial_weights
 from medanomaly.scoring.finish import without_calibration
@@ -199,10 +199,9 @@ def load_diffusion_model(path: Path, device: torch.device) -> LoadedModel:
             path=path,
             fix="use a diffusion model (`medanomaly train gray64-prior`) or a cfg_diffusion checkpoint",
         )
-    try:
+    with header_read(path):
         experiment = ExperimentOf.from_dict(checkpoint.header["experiment"], DENOISERS)
-    except (ConfigError, KeyError, TypeError) as error:
-        raise CheckpointError(f"has an unusable header ({error})", code="E_CKPT_FORMAT", path=path) from error
+        provenance = dict(checkpoint.header.get("provenance", {}))
     config = experiment.method
     denoiser = Denoiser(config.network, image_channels=experiment.preprocess.channels, classes=config.classes)
     load_weights(denoiser, without_calibration(checkpoint.tensors), str(path))
@@ -212,6 +211,6 @@ def load_diffusion_model(path: Path, device: torch.device) -> LoadedModel:
         denoiser=denoiser.eval().requires_grad_(False),
         schedule=NoiseSchedule.from_config(config.schedule),
         experiment=experiment,
-        provenance=dict(checkpoint.header.get("provenance", {})),
+        provenance=provenance,
         note=NOTES[config.kind].format(config.p_uncond),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
@@ -184,6 +185,19 @@ def kind_of(header: Mapping[str, Any]) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
+@contextmanager
+def header_read(path: Path) -> Iterator[None]:
+    """The header of a checkpoint is data: a wrong type may show anywhere in it, and is one kind of error.
+
+    Raises:
+        CheckpointError: E_CKPT_FORMAT.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"has an unusable header ({error})", code="E_CKPT_FORMAT", path=path) from error
+
+
 def replacing(given: Mapping[str, Any], own: Mapping[str, Any], title: str) -> dict[str, Any]:
     """The settings to put in place of a checkpoint's: those given, below them those that a ``speed`` names.
 
@@ -220,14 +234,10 @@ def load_trained(
     if kind in NO_METHODS:
         what, use = NO_METHODS[kind]
         raise CheckpointError(what, code="E_KIND", path=path, fix=use)
-    try:
-        content = checkpoint.header["experiment"]
-        experiment = Experiment.from_dict(content, methods)
+    with header_read(path):
+        experiment = Experiment.from_dict(checkpoint.header["experiment"], methods)
         points = tuple(OperatingPoint.from_dict(point) for point in checkpoint.header.get("operating_points", []))
         provenance = dict(checkpoint.header.get("provenance", {}))
-    # The header is data: a wrong type may show anywhere in it.
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"has an unusable header ({error})", code="E_CKPT_FORMAT", path=path) from error
     if sampler:
         method = to_dict(experiment.method)
         if "sampler" not in method:

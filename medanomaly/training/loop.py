@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,15 @@ class Diverged(MedanomalyError):
     """The loss stayed non-finite."""
 
 
-def refuse_other_run(run_dir: Path, identity: str) -> None:
+def refuse_other_run(run_dir: Path, identity: str, config: Mapping[str, Any] | None = None) -> None:
     """Nothing of a folder may be touched by a run of another configuration or data set.
 
     The identity in run.json is asked, a few lines; the state itself, which may be gigabytes, is read once, by :func:`fit`.
+
+    Args:
+        run_dir: the run's folder.
+        identity: hash of config and data.
+        config: settings that the identity is made of, to say which ones differ from those in config.json.
 
     Raises:
         CheckpointError: E_CONFIG_MISMATCH.
@@ -39,14 +44,23 @@ def refuse_other_run(run_dir: Path, identity: str) -> None:
     with contextlib.suppress(ValueError):
         content = parse_json(record.read_bytes())
     if isinstance(content, dict) and content.get("identity", identity) != identity:
-        raise other_run(state)
+        before: Any = None
+        with contextlib.suppress(ValueError, OSError):
+            before = parse_json((run_dir / "config.json").read_bytes())
+        raise other_run(state, differing(before, config) if config and isinstance(before, dict) else [])
 
 
-def other_run(path: Path) -> CheckpointError:
+def other_run(path: Path, settings: Sequence[str] = ()) -> CheckpointError:
     """What to say of a state that is not this run's."""
-    return CheckpointError(
-        "belongs to another configuration or data set", code="E_CONFIG_MISMATCH", path=path, fix="use a new output folder"
-    )
+    fix = "use a new output folder" + (f", or the settings of before: {'; '.join(settings)}" if settings else "")
+    return CheckpointError("belongs to another configuration or data set", code="E_CONFIG_MISMATCH", path=path, fix=fix)
+
+
+def differing(before: Any, now: Any, key: str = "") -> list[str]:
+    """``key value (now value)`` of each setting of ``now`` that was another one before."""
+    if isinstance(before, dict) and isinstance(now, Mapping):
+        return [found for name in now for found in differing(before.get(name), now[name], f"{key}.{name}".lstrip("."))]
+    return [] if before == now else [f"{key} {before!a} (now {now!a})"]
 
 
 def resume_step(run_dir: Path, recipe: Recipe, identity: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from baselines.autoencoder import AutoencoderConfig
 from baselines.classifier_ddim import ClassifierDdimConfig, GradientSamplerConfig
 from baselines.fixed_point_gan import FixedPointGanConfig
 from baselines.noise_start import NoiseStartConfig, NoiseStartSamplerConfig
-from medanomaly.checkpoint import save_checkpoint
+from medanomaly.checkpoint import load_train_state, save_checkpoint, save_train_state
 from medanomaly.classifiers.network import ClassifierConfig
 from medanomaly.cli.methods import ALL_METHODS
 from medanomaly.datasets.transforms import PreprocessConfig
@@ -193,7 +192,7 @@ def batch_of(config: MethodConfig, count: int = 4) -> Batch:
 
 
 @pytest.mark.parametrize("name", [next(iter(configs)) for configs in TRAINED.values()])
-def test_a_training_continues_bit_for_bit(name: str) -> None:
+def test_a_training_continues_bit_for_bit(name: str, tmp_path: Path) -> None:
     config, training = CONFIGS[name], TrainingConfig(num_steps=8, warmup_steps=0, learning_rate=1e-3)
 
     def fresh(seed: int) -> Recipe:
@@ -204,10 +203,10 @@ def test_a_training_continues_bit_for_bit(name: str) -> None:
         values = whole.step(batch_of(config), generator(0, "train", step))
         assert math.isfinite(values["loss"])
         if step == 1:
-            halfway = copy.deepcopy(whole.state())
+            save_train_state(tmp_path / "train_state.pt", whole.state())
     # Another seed: what is loaded, not what was drawn, decides.
     continued = fresh(1)
-    continued.load_state(halfway)
+    continued.load_state(load_train_state(tmp_path / "train_state.pt"))
     for step in range(2, 4):
         continued.step(batch_of(config), generator(0, "train", step))
     assert whole.weights().keys() == continued.weights().keys()

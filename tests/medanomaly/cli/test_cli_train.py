@@ -84,7 +84,24 @@ def test_a_run_is_not_continued_with_other_settings_or_data(tmp_path: Path, caps
     record = {name: (tmp_path / "run" / name).read_bytes() for name in ("config.json", "run.json")}
     assert train(manifest, tmp_path / "run", "--training.learning-rate", "0.001") == 5
     assert record == {name: (tmp_path / "run" / name).read_bytes() for name in record}
-    assert "belongs to another configuration or data set [E_CONFIG_MISMATCH]" in last_line(capsys)
+    said = last_line(capsys)
+    assert "belongs to another configuration or data set [E_CONFIG_MISMATCH]; use a new output folder, or the settings" in said
+    assert said.endswith(" of before: training.learning_rate 0.0003 (now 0.001)")
+    others = (
+        "--training.seed",
+        "4",
+        "--method.network.dropout",
+        "0.5",
+        "--preprocess.channels",
+        "3",
+        "--training.log-every",
+        "9",
+    )
+    assert train(manifest, tmp_path / "run", *others) == 5
+    said = last_line(capsys)
+    for words in ("training.seed 0 (now 4)", "method.network.dropout 0.0 (now 0.5)", "preprocess.channels 1 (now 3)"):
+        assert words in said
+    assert "log_every" not in said
     manifest.write_text(manifest.read_text().replace("i0,", "renamed,"))
     assert train(manifest, tmp_path / "run") == 5
     assert "[E_CONFIG_MISMATCH]" in last_line(capsys)

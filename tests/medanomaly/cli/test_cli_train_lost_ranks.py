@@ -75,11 +75,11 @@ def test_memory_that_runs_out_in_training_ends_it_and_no_step_has_a_smaller_batc
     loss: Callable[..., Any] = DiffusionTrainer.loss
     sizes: list[int] = []
 
-    def short_of_memory(self: DiffusionTrainer, batch: Any, *arguments: Any) -> Any:
+    def short_of_memory(self: DiffusionTrainer, denoiser: Any, batch: Any, generator: Any) -> Any:
         sizes.append(len(batch.x))
         if len(sizes) == 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return loss(self, batch, *arguments)
+        return loss(self, denoiser, batch, generator)
 
     monkeypatch.setattr(DiffusionTrainer, "loss", short_of_memory)
     line = words(manifest, tmp_path / "run", "--training.save-every", "1", "--training.validate-every", "9")
@@ -88,4 +88,4 @@ def test_memory_that_runs_out_in_training_ends_it_and_no_step_has_a_smaller_batc
     assert sizes == [4, 4]
     assert load_train_state(tmp_path / "run" / "train_state.pt")["step"] == 1
     assert main(line) == 0
-    assert sizes[:4] == [4, 4, 4, 4]
+    assert set(sizes) == {4}
