@@ -142,7 +142,7 @@ def deferred(number: signal.Signals) -> Iterator[None]:
 
 
 def end_processes(loaded: Any) -> None:
-    """Now, not when the iterator is forgotten: while one lives, PyTorch raises its error anew at the end of any other process."""
+    """Now, not when the iterator is forgotten: until then PyTorch may tell of a dead one wherever the main thread is by then."""
     end = getattr(loaded, "_shutdown_workers", None)
     if end is not None:
         with deferred(signal.SIGCHLD):

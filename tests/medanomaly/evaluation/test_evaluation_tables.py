@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from medanomaly.evaluation.tables import NOTES, as_csv, as_markdown, cell, comparison
+from medanomaly.evaluation.tables import NOTES, as_csv, as_markdown, cell, comparison, round_trip_note
 
 
 def row(name: str, value: float | None, low: float | None = 0.5, high: float | None = 0.75, note: str = "") -> dict[str, Any]:
@@ -73,3 +73,11 @@ def test_the_long_form_has_one_line_a_method_and_number() -> None:
         ("one, two", "b", ""),
         ("three", "a", "0.9"),
     ]
+
+
+def test_an_exact_round_trip_is_said_so_and_another_by_its_quality() -> None:
+    # As JSON gives it back: infinity is null there.
+    assert round_trip_note({"psnr_db": None, "max_error": 0.0, "num_images": 16.0}).startswith(
+        "null round trip exact (16 images)"
+    )
+    assert "PSNR 34.4 dB, largest error 0.166" in round_trip_note({"psnr_db": 34.4, "max_error": 0.166, "num_images": 16.0})
