@@ -85,9 +85,12 @@ def test_a_signal_in_any_phase_stops_after_the_step_it_came_in_and_the_rest_is_t
 
 
 def test_a_second_signal_ends_a_save_at_once_and_the_state_before_it_stays(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     config = replace(CONFIG, save_every=2)
+    # As in a program started by hand: a test runner's own processes ignore it.
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, kept))
     with pytest.raises(Preempted):
         run(tmp_path, config, observers=(At(2, lambda: signal.raise_signal(signal.SIGINT)),))
     before = (tmp_path / "train_state.pt").read_bytes()
