@@ -73,6 +73,7 @@ def animate(
     changed = sampler_given(speed=speed, num_steps=num_steps, noise_level=noise_level, guidance_scale=guidance_scale)
     trained = load_trained(resolve_checkpoint(checkpoint), ALL_METHODS, where, sampler=changed)
     channels = trained.experiment.preprocess.channels
+    raw = read_image(image, ReadOptions(channels=channels, allow_color=allow_color, frame=frame))
     text_in_pixels = burned_in_of(image)
     if text_in_pixels == "YES" and burned_in == "skip":
         raise InputError(
@@ -81,7 +82,6 @@ def animate(
             path=image,
             fix="--burned-in keep once somebody has looked",
         )
-    raw = read_image(image, ReadOptions(channels=channels, allow_color=allow_color, frame=frame))
     x, _ = to_model(raw, trained.experiment.preprocess)
     recorder = WalkRecorder()
     result = trained.method.localize(x[None].to(where), recorder)

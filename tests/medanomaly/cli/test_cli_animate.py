@@ -71,3 +71,10 @@ def test_no_gif_is_made_of_a_film_with_text_in_its_pixels_unless_somebody_has_lo
     silent = write_source(tmp_path / "silent.dcm")
     assert main(["animate", str(checkpoint), str(silent), str(tmp_path / "silent.gif"), "--device", "cpu"]) == 0
     assert "does not say whether text is burned into its pixels" in capsys.readouterr().out
+
+
+def test_an_image_that_is_not_there_is_said_to_be_missing(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["animate", str(checkpoint), str(tmp_path / "no.dcm"), str(tmp_path / "walk.gif"), "--device", "cpu"]) == 4
+    assert "no.dcm: does not exist [E_NOT_FOUND]" in capsys.readouterr().err
