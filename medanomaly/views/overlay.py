@@ -30,6 +30,7 @@ from medanomaly.views.canvas import (
 )
 from medanomaly.views.checks import check_map, check_scale
 from medanomaly.views.shown import ground, in_rgb, shown_channel
+from medanomaly.views.side_marker import side_markers
 
 COLOUR_MAP = "inferno"
 """Perceptually uniform and monotone in lightness: reads correctly in gray print and with any colour deficiency."""
@@ -55,6 +56,7 @@ def map_overlay(
 ) -> RgbArray:
     """Gray image with the map's colours where the map exceeds the operating point, untouched elsewhere.
 
+    The side marker of a film stays as it is, whatever the map says of it (:func:`medanomaly.views.side_marker.side_markers`).
     A colour image is laid under the map as its luma, and of other channels the first (:func:`medanomaly.views.shown.ground`).
 
     Colour depends on the map's value and ``scale_max`` only, never on the other pixels, so two overlays can be compared.
@@ -73,7 +75,8 @@ def map_overlay(
         InputError: sizes differ, values are not finite, or the map is negative.
         ConfigError: not 0 <= threshold <= scale_max with scale_max > 0.
     """
-    gray = in_rgb(ground(pixels))
+    shown = ground(pixels)
+    gray = in_rgb(shown)
     check_map(anomaly_map, size=pixels.shape[-2:])
     check_scale(threshold, scale_max)
     flagged = anomaly_map > float(threshold)
@@ -81,7 +84,11 @@ def map_overlay(
     rise = np.clip((anomaly_map.astype(np.float64) - threshold) / span, 0, 1) if span > 0 else 1.0
     alpha = np.where(flagged, _ALPHA_AT_THRESHOLD + (_ALPHA_AT_TOP - _ALPHA_AT_THRESHOLD) * rise, 0.0)[..., None]
     blended = np.rint((1 - alpha) * gray + alpha * map_colours(anomaly_map, scale_max=scale_max)).astype(np.uint8)
-    return draw_outline(blended, flagged, PREDICTED) if outline else blended
+    painted = draw_outline(blended, flagged, PREDICTED) if outline else blended
+    if flagged.any() and (pixels.ndim == 2 or len(pixels) == 1):
+        lettering = side_markers(shown)
+        painted[lettering] = gray[lettering]
+    return painted
 
 
 def draw_outline(image: RgbArray, mask: BoolArray, colour: tuple[int, int, int], *, thickness_px: int | None = None) -> RgbArray:
