@@ -52,10 +52,13 @@ SCALE ?= 1
 drills: $(INSTALLED) ## inject faults by the hundred (kills, full disks, damaged files, ...) and count what is lost, in runs/drills/drills.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.drills runs/drills --scale $(SCALE)
 
+PHANTOM_TRAIN := runs/phantom-train --num-patients 1500 --fractions '[0.9,0.1,0]'
+PHANTOM_TEST := runs/phantom-test --num-patients 120 --seed 1 --fractions '[0,0.3,0.7]'
+
 weights-phantom64-cfg: $(INSTALLED) ## retrain and measure the shipped phantom weights: about an hour on one core
-	$(BIN)/medanomaly data phantom runs/phantom-train --num-patients 1500 --fractions '[0.9,0.1,0]'
+	$(BIN)/medanomaly data phantom $(PHANTOM_TRAIN)
 	$(BIN)/medanomaly train phantom64-cfg --data runs/phantom-train/manifest.csv --out runs/phantom64-cfg --licence Apache-2.0
-	$(BIN)/medanomaly data phantom runs/phantom-test --num-patients 120 --seed 1 --fractions '[0,0.3,0.7]'
+	$(BIN)/medanomaly data phantom $(PHANTOM_TEST)
 	$(BIN)/medanomaly evaluate runs/phantom64-cfg runs/phantom-test/manifest.csv runs/eval-phantom --title "Chest phantoms, 64 x 64"
 	$(BIN)/medanomaly export runs/phantom64-cfg medanomaly/weights/phantom64-cfg --overwrite true --evaluation runs/eval-phantom \
 		--command "make weights-phantom64-cfg" --data-note "Chest phantoms with pleural effusions, drawn by this package (seed 0)."
@@ -97,8 +100,8 @@ weights-lgg64-cfg: $(INSTALLED) ## retrain and measure the shipped brain MRI wei
 
 # The same command again continues. Hours on two cores: benchmarks/*.yaml say what is trained; the manifests are those of weights-*.
 benchmark-phantom64: $(INSTALLED) ## every method on chest phantoms, in runs/benchmark-phantom64/table.md
-	test -f runs/phantom-benchmark/manifest.csv || \
-		$(BIN)/medanomaly data phantom runs/phantom-benchmark --num-patients 1500 --fractions '[0.84,0.06,0.1]'
+	test -f runs/phantom-train/manifest.csv || $(BIN)/medanomaly data phantom $(PHANTOM_TRAIN)
+	test -f runs/phantom-test/manifest.csv || $(BIN)/medanomaly data phantom $(PHANTOM_TEST)
 	$(BIN)/medanomaly benchmark benchmarks/phantom64.yaml runs/benchmark-phantom64
 
 benchmark-lgg64: $(INSTALLED) ## every method on brain MRI; needs runs/lgg.csv

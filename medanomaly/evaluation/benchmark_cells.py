@@ -58,7 +58,8 @@ class Cell:
         """Training, where there is one, and evaluation."""
         made = tuple(self.folder / name for name in ("evaluation.json", "images.csv"))
         evaluate = Step(name="evaluate", words=self.evaluate, reads=(self.weights,), makes=made)
-        return [*([Step(name="train", words=self.train, trains=self.weights)] if self.train else []), evaluate]
+        train = Step(name="train", words=self.train, trains=self.weights, manifest=self.set.train_manifest or None)
+        return [train, evaluate] if self.train else [evaluate]
 
 
 def cells_of(config: BenchmarkConfig, out: Path, *, resolve: Callable[[Path], Path] = lambda path: path) -> list[Cell]:
@@ -78,7 +79,7 @@ def cells_of(config: BenchmarkConfig, out: Path, *, resolve: Callable[[Path], Pa
         device = () if config.device == "auto" else ("--device", config.device)
         train: tuple[str, ...] = ()
         if method.preset is not None:
-            place_words = ("--data", chosen.manifest, "--out", str(run), "--training.seed", str(seed))
+            place_words = ("--data", chosen.train_manifest or chosen.manifest, "--out", str(run), "--training.seed", str(seed))
             train = ("train", method.preset, *place_words, *outside, *device, *method.words())
         floors = method.name == config.main and seed in (None, config.seeds[0])
         limits = [(key, getattr(chosen, key)) for key in ("max_images", "max_val_images")]

@@ -23,6 +23,8 @@ class SetConfig:
     name: str
     manifest: str
     """CSV with train, val and test rows; a path as on the command line."""
+    train_manifest: str = ""
+    """Methods are trained on the train and val rows of this one instead, and measured on ``manifest``; "" = the same."""
     title: str = ""
     """In tables; default: the name."""
     allow_outside: bool = False

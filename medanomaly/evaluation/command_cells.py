@@ -34,6 +34,8 @@ class Step:
     """Files that are there once it is done."""
     trains: Path | None = None
     """The checkpoint, or its folder, that it makes and goes on with where it stopped; None = it starts anew each time."""
+    manifest: str | None = None
+    """Whose rows decide what it makes; None = the cell's."""
 
 
 class CommandCell(Protocol):
@@ -93,12 +95,13 @@ def run_cells(
     Raises:
         Preempted: this process, or the command it ran, was asked to stop; the same call continues.
     """
-    fingerprints = {path: fingerprint_of(path, outside) for path, outside in {(c.manifest, c.allow_outside) for c in cells}}
+    used = {(path, c.allow_outside) for c in cells for path in (c.manifest, *(step.manifest or c.manifest for step in c.steps))}
+    fingerprints = {path: fingerprint_of(path, outside) for path, outside in used}
     found = []
     for cell in cells:
         if stop():
             raise stopped(cell)
-        found.append(made(cell, fingerprints[cell.manifest], run=run, stop=stop, say=say))
+        found.append(made(cell, fingerprints, run=run, stop=stop, say=say))
     return found
 
 
@@ -110,13 +113,13 @@ def fingerprint_of(manifest: str, allow_outside: bool) -> str:
 
 
 def made(
-    cell: CommandCell, fingerprint: str, *, run: Run, stop: Callable[[], bool], say: Callable[[str], None]
+    cell: CommandCell, fingerprints: Mapping[str, str], *, run: Run, stop: Callable[[], bool], say: Callable[[str], None]
 ) -> dict[str, Any]:
     """One cell: kept where nothing that decides it has changed, else run."""
     record = read_cell(cell.folder)
     fresh: dict[str, Any] = {
         **cell.facts,
-        "manifest_sha256": fingerprint,
+        "manifest_sha256": fingerprints[cell.manifest],
         "commands": [command_text(step.words) for step in cell.steps],
         "status": "running",
         "message": "",
@@ -124,7 +127,7 @@ def made(
     }
     for step in cell.steps:
         recorded = record.get("commands", [])
-        weights = ",".join(map(weights_hash, step.reads))
+        weights, fingerprint = ",".join(map(weights_hash, step.reads)), fingerprints[step.manifest or cell.manifest]
         identity, *older = accepted_identities(step.words, recorded, cell.out, fingerprint=fingerprint, weights=weights)
         earlier = record.get("steps", {}).get(step.name, {})
         same = earlier.get("identity") in (identity, *older)

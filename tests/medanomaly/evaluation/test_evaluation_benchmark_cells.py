@@ -87,6 +87,27 @@ def test_a_manifest_that_changed_makes_every_cell_anew(tmp_path: Path, monkeypat
     assert len(again.asked) == 4
 
 
+def test_a_set_may_be_trained_on_one_manifest_and_measured_on_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    header = "id,patient_id,image,label,split\n"
+    Path("seen.csv").write_text(header + "a,p,a.png,healthy,train\n")
+    Path("test.csv").write_text(header + "b,q,b.png,healthy,test\n")
+    chosen = {"name": "set", "manifest": "test.csv", "train_manifest": "seen.csv"}
+    made = cells(tmp_path, sets=[chosen])
+    assert made[0].train[made[0].train.index("--data") + 1] == "seen.csv"
+    assert made[0].evaluate[2] == "test.csv"
+    run_cells(made, run=Commands())
+    Path("test.csv").write_text(header + "b,q,b.png,diseased,test\n")
+    again = Commands()
+    run_cells(made, run=again)
+    assert again.asked == ["evaluate ours-seed0", "evaluate theirs-seed0"]
+    Path("seen.csv").write_text(header + "a,p,a.png,diseased,train\n")
+    trained = Commands()
+    run_cells(made, run=trained)
+    # The stand-in leaves the same weights, so only the training is made anew.
+    assert trained.asked == ["train ours-seed0", "train theirs-seed0"]
+
+
 @pytest.mark.parametrize("lost", ["runs/set/ours-seed0/model.safetensors", "evaluations/set/ours-seed0/images.csv"])
 def test_what_is_no_longer_there_is_made_again(tmp_path: Path, lost: str) -> None:
     made = cells(tmp_path)
