@@ -39,6 +39,7 @@ from medanomaly.cli.deblur import named
 from medanomaly.cli.device import choose_device
 from medanomaly.cli.evaluate import SHIPPED, refuse_seen, resolve_checkpoint, samples_of
 from medanomaly.cli.methods import ALL_METHODS
+from medanomaly.cli.output import make_folder
 from medanomaly.datasets.dataset import ManifestDataset
 from medanomaly.datasets.manifest import Record, manifest_fingerprint, read_manifest
 from medanomaly.datasets.seen import refuse_seen as refuse_seen_by_prior
@@ -142,6 +143,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(words)
+    make_folder(options.out)
     device = choose_device(options.device)
     weights = resolve_checkpoint(options.checkpoint)
     trained = load_trained(weights, ALL_METHODS, device)

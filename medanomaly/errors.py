@@ -1,7 +1,8 @@
 """Errors a user can act on: each names the file or key, what is wrong, and what to do; each knows its exit code.
 
 Exit codes: 0 all good, 1 internal error, 2 usage or configuration, 3 finished but some items failed, 4 no usable input or
-data check failed, 5 checkpoint refused, 6 resources (disk, memory, device), 75 preempted and saved: run again to continue.
+data check failed, 5 checkpoint refused, 6 resources (disk, memory, device), 75 preempted and saved: run again to continue,
+141 the reader of the output left (as a shell says of SIGPIPE).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ EXIT_OK = 0
 EXIT_INTERNAL = 1
 EXIT_SOME_FAILED = 3
 EXIT_PREEMPTED = 75
+EXIT_READER_LEFT = 141
 
 
 class MedanomalyError(ValueError):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.drills import bad_batch, disk_full, frozen_view, fuzz, kills, statistical, terminations
+from benchmarks.drills import bad_batch, disk_full, frozen_view, fuzz, kills, rank_kills, statistical, terminations
 from benchmarks.drills.outcome import read_outcomes, table
 
 DRILLS: dict[str, tuple[Callable[[list[str] | None], int], str, int]] = {
@@ -19,6 +19,7 @@ DRILLS: dict[str, tuple[Callable[[list[str] | None], int], str, int]] = {
     "terminations": (terminations.main, "--count", 20),
     "disk_full": (disk_full.main, "--count", 20),
     "kills": (kills.main, "--count", 100),
+    "rank_kills": (rank_kills.main, "--count", 10),
     "fuzz": (fuzz.main, "--count", 1000),
     "bad_batch": (bad_batch.main, "--count", 2000),
 }

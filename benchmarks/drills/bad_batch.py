@@ -25,7 +25,7 @@ from pydicom import dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
 from benchmarks.drills.formats import save_dicom
-from benchmarks.drills.outcome import Outcome, finish
+from benchmarks.drills.outcome import Outcome, counted, finish
 from benchmarks.drills.processes import Running, ready, start
 from benchmarks.drills.tiny import draw, localize_words, write_tiny_checkpoint
 from medanomaly.errors import EXIT_SOME_FAILED
@@ -176,13 +176,12 @@ def drill(count: int, batch_size: int) -> Outcome:
         maps = sum(1 for _ in (root / "out" / "maps").iterdir())
         if maps != count - len(bad):
             lost.append(f"{maps} maps of {count - len(bad)} good images")
-    return Outcome(
-        drill=f"{count:,} files in one job, {len(BAD)} kinds of bad ones",
-        injected=len(bad),
-        lost=min(len(bad), len(lost)),
-        seconds=time.monotonic() - began,
-        measured=f"{count - len(bad):,} others done, {grown} MiB grown, {most} MiB at most",
-        examples=tuple(lost[:20]),
+    return counted(
+        f"{count:,} files in one job, {len(BAD)} kinds of bad ones",
+        len(bad),
+        lost,
+        began,
+        f"{count - len(bad):,} others done, {grown} MiB grown, {most} MiB at most",
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.drills.outcome import Outcome, finish
+from benchmarks.drills.outcome import Outcome, counted, finish
 from benchmarks.drills.processes import Ended, ready, run
 from benchmarks.drills.subjects import Subject, damage, left_behind, localization, training
 from medanomaly.errors import ResourceError
@@ -74,15 +75,8 @@ def drill(
         full += first.code != 0
         fault = wrong(first, second, subject, out, harmed)
         lost += [f"{number}: {fault}"] if fault else []
-        subprocess.run(["rm", "-r", str(out.parent)], check=True)
-    return Outcome(
-        drill=f"full disk ({way}) during {subject.name}",
-        injected=count,
-        lost=len(lost),
-        seconds=time.monotonic() - began,
-        measured=f"{full} times before the end",
-        examples=tuple(lost[:20]),
-    )
+        shutil.rmtree(out.parent)
+    return counted(f"full disk ({way}) during {subject.name}", count, lost, began, f"{full} times before the end")
 
 
 def by_limit(subject: Subject, out: Path, share: float) -> tuple[Ended, str, Ended]:
@@ -94,9 +88,8 @@ def by_limit(subject: Subject, out: Path, share: float) -> tuple[Ended, str, End
 def by_ballast(subject: Subject, log: Path, needed: int, out: Path, share: float) -> tuple[Ended, str, Ended]:
     """A file fills the disk but for a part of what the job needs; then it goes."""
     ballast = out.parent / "ballast"
-    room = subprocess.run(["df", "--output=avail", "-B1", str(out.parent)], capture_output=True, text=True, check=True)
     with open(ballast, "wb") as stream:
-        stream.write(bytes(max(0, int(room.stdout.split()[-1]) - int(needed * share))))
+        stream.write(bytes(max(0, shutil.disk_usage(out.parent).free - int(needed * share))))
     first = run(subject.words(out), log)
     harmed = harm(out)
     ballast.unlink()

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.drills.outcome import Outcome, finish
+from benchmarks.drills.outcome import Outcome, counted, finish
 from benchmarks.drills.processes import ready, run
 from benchmarks.drills.subjects import Subject, localization, training
 
@@ -43,14 +43,7 @@ def frozen(subject: Subject, root: Path, count: int) -> Outcome:
     median_s = statistics.median(differences)
     if median_s > MOST_LOST_S:
         lost.append(f"{median_s:.1f} s were lost at the median")
-    return Outcome(
-        drill=f"frozen live view during {subject.name}",
-        injected=count,
-        lost=min(count, len(lost)),
-        seconds=time.monotonic() - began,
-        measured=f"{median_s:+.1f} s at the median",
-        examples=tuple(lost[:20]),
-    )
+    return counted(f"frozen live view during {subject.name}", count, lost, began, f"{median_s:+.1f} s at the median")
 
 
 def main(arguments: list[str] | None = None) -> int:

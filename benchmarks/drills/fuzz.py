@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from benchmarks.drills.formats import FORMATS, Format
-from benchmarks.drills.outcome import Outcome, finish, write_outcomes
+from benchmarks.drills.outcome import Outcome, counted, finish, write_outcomes
 from medanomaly.errors import MedanomalyError
 from medanomaly.rng import stable_hash
 
@@ -142,13 +142,12 @@ def fuzz(fuzzed: Format, count: int, *, seed: int, first: int, patience_s: float
     for number, _ in lost[:KEPT_EXAMPLES]:
         keep.mkdir(parents=True, exist_ok=True)
         (keep / f"{fuzzed.file.replace('.', '-')}-{number}").write_bytes(mutant(fuzzed, content, seed, number))
-    return Outcome(
-        drill=f"damaged files, {fuzzed.name}",
-        injected=count,
-        lost=len(lost),
-        seconds=time.monotonic() - started,
-        measured=f"slowest {slowest_s:.2f} s, {grown} MiB grown",
-        examples=tuple(f"{number}: {text}" for number, text in lost[:KEPT_EXAMPLES]),
+    return counted(
+        f"damaged files, {fuzzed.name}",
+        count,
+        [f"{number}: {text}" for number, text in lost],
+        started,
+        f"slowest {slowest_s:.2f} s, {grown} MiB grown",
     )
 
 

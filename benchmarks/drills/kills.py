@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.drills.outcome import Outcome, finish
+from benchmarks.drills.outcome import Outcome, counted, finish
 from benchmarks.drills.processes import ready, start
 from benchmarks.drills.subjects import Subject, damage, left_behind, localization, state_step, training
 from medanomaly.rng import numpy_generator
@@ -32,13 +32,8 @@ def killed(subject: Subject, root: Path, count: int, seed: int, *, most_s: float
         injected += hits
         # A series that ends wrong was lost by one of its kills, whichever.
         lost += [f"series {series}: {fault}" for fault in faults[: max(1, hits)]]
-    return Outcome(
-        drill=f"SIGKILL during {subject.name}",
-        injected=injected,
-        lost=min(len(lost), injected),
-        seconds=time.monotonic() - began,
-        measured=f"{series} runs killed on average {injected / series:.1f} times",
-        examples=tuple(lost[:20]),
+    return counted(
+        f"SIGKILL during {subject.name}", injected, lost, began, f"{series} runs killed on average {injected / series:.1f} times"
     )
 
 

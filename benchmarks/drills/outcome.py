@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,6 +32,18 @@ class Outcome:
     def survived(self) -> int:
         """Faults after which everything was as promised."""
         return self.injected - self.lost
+
+
+def counted(drill: str, injected: int, lost: Sequence[str], began: float, measured: str = "") -> Outcome:
+    """The outcome of a drill that began at ``time.monotonic()`` = ``began``; a fault counts once, whatever it did."""
+    return Outcome(
+        drill=drill,
+        injected=injected,
+        lost=min(len(lost), injected),
+        seconds=time.monotonic() - began,
+        measured=measured,
+        examples=tuple(lost[:20]),
+    )
 
 
 def write_outcomes(outcomes: Sequence[Outcome], path: Path) -> None:

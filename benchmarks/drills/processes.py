@@ -119,13 +119,32 @@ def run(words: Sequence[str], log: Path, *, before: Callable[[], None] = lambda:
     return start(words, log, before=before).end()
 
 
+def says(out: Path, word: str) -> bool:
+    """Whether status.json has this status."""
+    try:
+        return f'"{word}"' in (out / "status.json").read_text(encoding="utf-8")
+    except OSError:
+        return False
+
+
+def stat_fields(pid: int) -> list[str]:
+    """State, parent, group and more of a process (proc(5), after its name); [] where it has ended and been waited for."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return []
+
+
+def living() -> list[int]:
+    """Processes of this machine that still live; one that has ended and is not yet waited for does not."""
+    pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+    return [pid for pid in pids if (fields := stat_fields(pid)) and fields[0] != "Z"]
+
+
 def group_members(group: int) -> list[int]:
-    """Processes of a group that still live; a process that has ended and is not yet waited for does not."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError, IndexError):
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[2]) == group and fields[0] != "Z":
-                    found.append(int(entry.name))
-    return found
+    """Living processes of a group."""
+    return [pid for pid in living() if stat_fields(pid)[2:3] == [str(group)]]
+
+
+def children(parent: int) -> list[int]:
+    """Living processes that this one has started, the oldest first by number."""
+    return sorted(pid for pid in living() if stat_fields(pid)[1:2] == [str(parent)])

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.drills.outcome import Outcome, finish
+from benchmarks.drills.outcome import Outcome, counted, finish
 from medanomaly.errors import MedanomalyError
 from medanomaly.evaluation.operating_points import choose_operating_points
 from medanomaly.evaluation.predict import Prediction
@@ -150,13 +150,12 @@ def thresholds(num_sets: int, seed: int) -> Outcome:
         what, fault = broken_rule(predictions)
         happened[what] += 1
         lost += [f"{name}: {fault}"] if fault else []
-    return Outcome(
-        drill="threshold rules on adversarial validation sets",
-        injected=num_sets,
-        lost=len(lost),
-        seconds=time.monotonic() - began,
-        measured=", ".join(f"{count} {what}" for what, count in sorted(happened.items())),
-        examples=tuple(lost[:20]),
+    return counted(
+        "threshold rules on adversarial validation sets",
+        num_sets,
+        lost,
+        began,
+        ", ".join(f"{count} {what}" for what, count in sorted(happened.items())),
     )
 
 

@@ -16,22 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.drills.outcome import Outcome, finish
-from benchmarks.drills.processes import PATIENCE_S, Running, group_members, ready, run, start
+from benchmarks.drills.outcome import counted, finish
+from benchmarks.drills.processes import PATIENCE_S, Running, group_members, ready, run, says, start
 from benchmarks.drills.subjects import Subject, left_behind, state_step, training
 from medanomaly.errors import EXIT_PREEMPTED
 from medanomaly.rng import numpy_generator
 
 ORPHAN_S = 10.0
 """How long loading processes may take to follow."""
-
-
-def says(out: Path, word: str) -> bool:
-    """Whether status.json has this status."""
-    try:
-        return f'"{word}"' in (out / "status.json").read_text(encoding="utf-8")
-    except OSError:
-        return False
 
 
 def await_running(running: Running, out: Path) -> bool:
@@ -101,13 +93,12 @@ def main(arguments: list[str] | None = None) -> int:
                 continue
             injected, slowest_s = injected + 1, max(slowest_s, seconds)
             lost += [f"{injected}: {fault}"] if fault else []
-    outcome = Outcome(
-        drill=f"SIGTERM to the group of a training with {given.workers} loading processes",
-        injected=injected,
-        lost=len(lost),
-        seconds=time.monotonic() - began,
-        measured=f"at most {slowest_s:.1f} s to the end",
-        examples=tuple(lost[:20]),
+    outcome = counted(
+        f"SIGTERM to the group of a training with {given.workers} loading processes",
+        injected,
+        lost,
+        began,
+        f"at most {slowest_s:.1f} s to the end",
     )
     return finish([outcome], given.out / "terminations.json")
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
+import select
 import sys
 import traceback
 from collections.abc import Sequence
 
-from medanomaly.errors import EXIT_INTERNAL, EXIT_OK, MedanomalyError, ResourceError
+from medanomaly.errors import EXIT_INTERNAL, EXIT_OK, EXIT_READER_LEFT, MedanomalyError, ResourceError
 
 COMMANDS = {
     "demo": "make phantoms, train for a minute, localize phantoms and chest X-rays, write a report",
@@ -39,7 +40,19 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = answered(list(sys.argv[1:] if arguments is None else arguments))
+        # Here: when the interpreter does it at its end, it is too late to be quiet about a reader that left.
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not reader_left():
+            raise
+        return EXIT_READER_LEFT
+    return code
+
+
+def answered(words: list[str]) -> int:
+    """Exit code of the command; what it has to say is said."""
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
     if not words or words[0] in ("-h", "--help"):
@@ -74,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"medanomaly {words[0]}: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and reader_left():
+            return EXIT_READER_LEFT
         if debug:
             print_traceback()
         from medanomaly.evaluation.bulk import out_of_memory
@@ -88,6 +103,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         print(f"medanomaly {words[0]}: internal error: {text}; run again with --debug", file=sys.stderr)
         return EXIT_INTERNAL
+
+
+def reader_left() -> bool:
+    """Whether nobody reads standard output any more, as after ``| head``; what is still to be written there then goes nowhere."""
+    try:
+        output = sys.stdout.fileno()
+    except (OSError, ValueError):
+        return False
+    asked = select.poll()
+    asked.register(output, 0)
+    if not any(event & select.POLLERR for _, event in asked.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)
+    return True
 
 
 def print_traceback() -> None:

@@ -14,6 +14,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
+import os
+import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
@@ -27,6 +30,8 @@ FROM_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT
 """Environment variables that torchrun sets."""
 BUCKET_BYTES = 25 * 2**20
 """Gradients sent together; the message of DistributedDataParallel has this size too."""
+GRACE_S = 5.0
+"""Libraries that mind the timeout get so much longer to say so themselves."""
 
 
 @contextlib.contextmanager
@@ -40,7 +45,7 @@ def joined(environment: Mapping[str, str], device: torch.device, *, timeout_s: f
 
     Raises:
         ConfigError: E_RANKS, the launcher's variables are not all there, or the timeout is not positive.
-        ResourceError: E_RANK_LOST, the others did not come.
+        ResourceError: E_RANK_LOST, the others did not come. Where the library waits on, the process ends with that error's exit code.
     """
     count = environment.get("WORLD_SIZE", "1")
     if not timeout_s > 0:
@@ -55,7 +60,7 @@ def joined(environment: Mapping[str, str], device: torch.device, *, timeout_s: f
             code="E_RANKS",
             fix="start it with torchrun, or unset it",
         )
-    with heard(environment["RANK"]):
+    with heard(environment["RANK"]), given_up(environment["RANK"], after_s=timeout_s + GRACE_S):
         if device.type == "cuda":
             torch.cuda.set_device(device)
             # Small facts about the run travel through gloo, gradients through NCCL.
@@ -67,6 +72,27 @@ def joined(environment: Mapping[str, str], device: torch.device, *, timeout_s: f
     yield
     # Not after an error: with a rank that is gone, saying goodbye could wait for it.
     dist.destroy_process_group()
+
+
+@contextlib.contextmanager
+def given_up(who: object, *, after_s: float) -> Iterator[None]:
+    """Ends the process with the exit code of E_RANK_LOST if the block takes longer.
+
+    Two processes that connect while the machine is busy have been seen to wait for each other for ever: the side of gloo that is
+    connected to minds no timeout (github.com/pytorch/gloo/issues/520). A launcher can start again what has ended, not what hangs.
+    """
+
+    def give_up() -> None:
+        print(f"medanomaly train: {lost_ranks(who, f'no connection in {after_s:g} s')}", file=sys.stderr, flush=True)
+        os._exit(ResourceError.exit_code)
+
+    timer = threading.Timer(after_s, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def num_ranks() -> int:
@@ -94,12 +120,16 @@ def heard(who: object | None = None) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        text = " ".join(str(error).split())[:200]
-        raise ResourceError(
-            f"rank {rank() if who is None else who} lost the other processes of this training ({text})",
-            code="E_RANK_LOST",
-            fix="look for the rank that ended first; the same command continues from the last saved state",
-        ) from error
+        raise lost_ranks(rank() if who is None else who, " ".join(str(error).split())[:200]) from error
+
+
+def lost_ranks(who: object, why: str) -> ResourceError:
+    """What a process says that no longer hears the others."""
+    return ResourceError(
+        f"rank {who} lost the other processes of this training ({why})",
+        code="E_RANK_LOST",
+        fix="look for the rank that ended first; the same command continues from the last saved state",
+    )
 
 
 def share_of(batch_size: int) -> Share | None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -144,3 +149,38 @@ def test_an_interrupt_from_the_keyboard_is_no_traceback(
 ) -> None:
     monkeypatch.setattr(localize_command, "main", fail(KeyboardInterrupt()))
     assert "interrupted" in complaint(["localize"], 130, capsys)
+
+
+@pytest.mark.parametrize("words", ["--help", "data --help", "--version"])
+def test_a_reader_that_leaves_early_is_no_error(words: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-m", "medanomaly", *words.split()], stdout=writing, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_a_reader_that_leaves_while_a_command_talks_is_no_error(tmp_path: Path) -> None:
+    script = tmp_path / "talking.py"
+    script.write_text(
+        "import sys, medanomaly.cli.data as command\n"
+        "command.main = lambda words: [print('x' * 9999) for _ in range(99)] and 0\n"
+        "from medanomaly.cli.main import main\n"
+        "sys.exit(main(['data']))\n"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([sys.executable, str(script)], stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (141, b"")
+
+
+def test_another_broken_pipe_is_still_an_error(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def broken(_words: object) -> int:
+        raise BrokenPipeError("a worker is gone")
+
+    monkeypatch.setattr(localize_command, "main", broken)
+    assert main(["localize"]) == 1
+    assert "internal error: BrokenPipeError" in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from toys import TINY, samples, tiny_config
 from baselines.autoencoder import AutoencoderConfig
 from medanomaly.classifiers.model import ClassifierModelConfig
 from medanomaly.classifiers.network import ClassifierConfig
-from medanomaly.errors import ConfigError, MedanomalyError
+from medanomaly.errors import ConfigError, MedanomalyError, ResourceError
 from medanomaly.rng import generator
 from medanomaly.training import ranks
 from medanomaly.training.batches import training_batches
@@ -143,6 +145,25 @@ def test_ranks_that_would_start_at_different_steps_and_batches_that_cannot_be_sp
         assert "start at different steps (0, 40) [E_RANKS]" in steps
         assert "were given different settings or data [E_RANKS]" in settings
         assert batch.endswith("cannot be split evenly over 2 processes [E_RANKS]; use e.g. --training.batch-size 8")
+
+
+def test_a_connection_that_never_comes_ends_the_process_with_an_error_and_not_never(tmp_path: Path) -> None:
+    def act(rank: int) -> int:
+        ranks.GRACE_S = -58
+        if rank:
+            # It is there, so that the first waits where gloo connects, and does not connect.
+            port = int(os.environ["MASTER_PORT"])
+            store = dist.TCPStore("127.0.0.1", port, 2, is_master=False, timeout=datetime.timedelta(seconds=60))
+            time.sleep(6)
+            return 0 if store.host else 1
+        with joined(os.environ, torch.device("cpu"), timeout_s=60):
+            return 1
+
+    assert in_ranks(2, act, tmp_path) == [ResourceError.exit_code, 0]
+    assert (
+        "medanomaly train: rank 0 lost the other processes of this training (no connection in 2 s)"
+        in (tmp_path / "0.txt").read_text()
+    )
 
 
 def test_half_of_a_launcher_is_refused_and_one_process_needs_none() -> None:
