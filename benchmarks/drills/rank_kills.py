@@ -3,7 +3,8 @@
     python -m benchmarks.drills.rank_kills runs/drills --count 20
 
 Two processes train on the CPU. Once the run has begun, one of them, drawn at random, is killed after a random time; the launcher starts
-both again from the last saved state (``--max-restarts``). A kill is lost where the launcher gives up, or the end differs in one bit.
+both again from the last saved state (``--max-restarts``). A kill is lost where the launcher gives up, or the end differs in one bit;
+what was said then stays in OUT.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -50,8 +52,10 @@ def ended(process: subprocess.Popen[bytes], log: Path) -> str:
     try:
         code = process.wait(PATIENCE_S)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        # The ranks lead sessions of their own.
+        for pid in (process.pid, *children(process.pid)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         process.wait()
         return f"hung for more than {PATIENCE_S:g} s"
     return f"ended with {code}: {log.read_text(errors='replace')[-400:]}" if code else ""
@@ -93,6 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=20, help="kills")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args(arguments)
+    given.out.mkdir(parents=True, exist_ok=True)
     rng, start, lost, injected = numpy_generator(given.seed, "rank kills"), time.monotonic(), [], 0
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
@@ -116,7 +121,9 @@ def main(arguments: list[str] | None = None) -> int:
             if fault == "late":
                 continue
             injected += 1
-            lost += [f"{injected}: {fault}"] if fault else []
+            if fault:
+                lost.append(f"{injected}: {fault}")
+                shutil.copy(out.parent / "log", given.out / f"rank_kills-{injected}.log")
     outcome = counted(f"SIGKILL to one of {NUM_RANKS} processes under torchrun", injected, lost, start)
     return finish([outcome], given.out / "rank_kills.json")
 
