@@ -105,7 +105,7 @@ def main(arguments: list[str] | None = None) -> int:
         manifest = tiny_manifest(root / "set")
 
         def words(out: Path) -> list[str]:
-            return [*train_words(manifest, out, num_steps=NUM_STEPS, save_every=SAVE_EVERY), "--rank_timeout_s", "60"]
+            return train_words(manifest, out, num_steps=NUM_STEPS, save_every=SAVE_EVERY)
 
         (root / "first").mkdir()
         process, log = launched(words(root / "first" / "out"), root / "first" / "log"), root / "first" / "log"

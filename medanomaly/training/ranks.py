@@ -22,6 +22,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from medanomaly.errors import CheckpointError, ConfigError, ResourceError
 from medanomaly.types import Share
@@ -30,8 +32,8 @@ FROM_LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT
 """Environment variables that torchrun sets."""
 BUCKET_BYTES = 25 * 2**20
 """Gradients sent together; the message of DistributedDataParallel has this size too."""
-GRACE_S = 5.0
-"""Libraries that mind the timeout get so much longer to say so themselves."""
+CONNECT_S = 60.0
+"""Longest that processes which have met may take to connect."""
 
 
 @contextlib.contextmanager
@@ -60,27 +62,37 @@ def joined(environment: Mapping[str, str], device: torch.device, *, timeout_s: f
             code="E_RANKS",
             fix="start it with torchrun, or unset it",
         )
-    with heard(environment["RANK"]), given_up(environment["RANK"], after_s=timeout_s + GRACE_S):
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-            # Small facts about the run travel through gloo, gradients through NCCL.
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl", timeout=datetime.timedelta(seconds=timeout_s), device_id=torch.device(device)
-            )
-        else:
-            dist.init_process_group("gloo", timeout=datetime.timedelta(seconds=timeout_s))
+    with heard(environment["RANK"]):
+        connect(device, datetime.timedelta(seconds=timeout_s))
     yield
     # Not after an error: with a rank that is gone, saying goodbye could wait for it.
     dist.destroy_process_group()
 
 
+def connect(device: torch.device, patience: datetime.timedelta) -> None:
+    """Waits until every process of the job is here, then makes the default group of all.
+
+    In two steps, because what may take long and what may not are told apart: processes start when their machines are ready, but those
+    that are there connect in milliseconds, or, seldom and on a busy machine, never: the side of gloo that is connected to minds no
+    timeout (github.com/pytorch/gloo/issues/520). A launcher can start again what has ended, not what hangs.
+    """
+    found, rank, count = next(rendezvous("env://", timeout=patience))
+    store = PrefixStore("medanomaly", found)
+    store.set(f"here/{rank}", "")
+    store.wait([f"here/{other}" for other in range(count)], patience)
+    place = {"store": store, "rank": rank, "world_size": count, "timeout": patience}
+    with given_up(rank, after_s=CONNECT_S):
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            # Small facts about the run travel through gloo, gradients through NCCL.
+            dist.init_process_group("cpu:gloo,cuda:nccl", device_id=torch.device(device), **place)
+        else:
+            dist.init_process_group("gloo", **place)
+
+
 @contextlib.contextmanager
 def given_up(who: object, *, after_s: float) -> Iterator[None]:
-    """Ends the process with the exit code of E_RANK_LOST if the block takes longer.
-
-    Two processes that connect while the machine is busy have been seen to wait for each other for ever: the side of gloo that is
-    connected to minds no timeout (github.com/pytorch/gloo/issues/520). A launcher can start again what has ended, not what hangs.
-    """
+    """Ends the process with the exit code of E_RANK_LOST if the block takes longer."""
 
     def give_up() -> None:
         print(f"medanomaly train: {lost_ranks(who, f'no connection in {after_s:g} s')}", file=sys.stderr, flush=True)
