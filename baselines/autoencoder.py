@@ -132,6 +132,7 @@ class AutoencoderRecipe:
     """Squared error between the clean image and what the network makes of the noisy one."""
 
     by_share = True
+    recomputes = False
 
     def __init__(self, config: AutoencoderConfig, *, image_channels: int, training: TrainingConfig, device: torch.device) -> None:
         self.config, self.image_channels, self.training, self.device = config, image_channels, training, device

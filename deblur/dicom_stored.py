@@ -21,6 +21,7 @@ from pydicom.uid import generate_uid
 from medanomaly import __version__
 from medanomaly.errors import InputError
 from medanomaly.io.dicom import _group, _silent_pydicom
+from medanomaly.io.dicom_burned_in import UNCHECKED, refusal
 from medanomaly.io.dicom_identity import read_source
 from medanomaly.io.dicom_values import numbers_of
 from medanomaly.io.faults import library_faults
@@ -146,12 +147,7 @@ def write_derived(
 
     facts = read_source(source, None, keep_patient=keep_patient)
     if facts.burned_in == "YES" and not facts.kept:
-        raise InputError(
-            "text is burned into the pixels (BurnedInAnnotation YES), and may name the patient",
-            code="E_BURNED_IN",
-            path=source,
-            fix="--keep-patient true for use inside the hospital",
-        )
+        raise refusal("--keep-patient true for use inside the hospital", source)
     wide = int(dicom.display.BitsAllocated) == 16
     made = capture(
         np.ascontiguousarray(stored).view(np.uint16 if wide else np.uint8),
@@ -179,4 +175,4 @@ def write_derived(
     write_dicom(path, made)
     if facts.burned_in or keep_patient:
         return ()
-    return ("the source does not say whether text is burned into its pixels; look before sharing",)
+    return (UNCHECKED,)

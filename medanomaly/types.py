@@ -164,6 +164,11 @@ class Batch:
 class Recipe(Protocol):
     """Owns its networks and optimisers and does one optimiser step; the loop around it is the same for all."""
 
+    by_share: bool
+    """Several processes can train it: its loss is a mean over the images of a batch, see :mod:`medanomaly.training.ranks`."""
+    recomputes: bool
+    """It has a network that can be checkpointed, see :mod:`medanomaly.diffusion.recompute`."""
+
     def step(self, batch: Batch, generator: torch.Generator) -> dict[str, float]:
         """One optimiser step on a batch; every random draw comes from the generator."""
 

@@ -141,6 +141,10 @@ class FixedPointGanRecipe:
     a logged step of a multiple of ``n_critic`` has the terms of both. All is float32: the gradient penalty is differentiated twice.
     """
 
+    # Its targets are a permutation of the whole batch's labels.
+    by_share = False
+    recomputes = False
+
     def __init__(
         self, config: FixedPointGanConfig, *, image_channels: int, training: TrainingConfig, device: torch.device
     ) -> None:

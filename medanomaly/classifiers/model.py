@@ -130,6 +130,8 @@ class ClassifierModelConfig:
 class ClassifierRecipe:
     """The network, its moving average and its optimiser. Every draw comes from the generator a step is given."""
 
+    recomputes = False
+
     def __init__(
         self, config: ClassifierModelConfig, *, image_channels: int, training: TrainingConfig, device: torch.device
     ) -> None:

@@ -17,9 +17,9 @@ from medanomaly.cli.output import refuse_existing
 from medanomaly.cli.parsing import run_function
 from medanomaly.cli.sampler_option import sampler_given
 from medanomaly.datasets.transforms import to_model
-from medanomaly.errors import ConfigError, InputError
+from medanomaly.errors import ConfigError
 from medanomaly.files import atomic_write
-from medanomaly.io.dicom_burned_in import UNCHECKED, burned_in_of
+from medanomaly.io.dicom_burned_in import UNCHECKED, burned_in_of, refusal
 from medanomaly.io.options import ReadOptions
 from medanomaly.io.reader import read_image
 from medanomaly.methods.experiment import load_trained
@@ -76,12 +76,7 @@ def animate(
     raw = read_image(image, ReadOptions(channels=channels, allow_color=allow_color, frame=frame))
     text_in_pixels = burned_in_of(image)
     if text_in_pixels == "YES" and burned_in == "skip":
-        raise InputError(
-            "text is burned into the pixels (BurnedInAnnotation YES), and may name the patient",
-            code="E_BURNED_IN",
-            path=image,
-            fix="--burned-in keep once somebody has looked",
-        )
+        raise refusal("--burned-in keep once somebody has looked", image)
     x, _ = to_model(raw, trained.experiment.preprocess)
     recorder = WalkRecorder()
     result = trained.method.localize(x[None].to(where), recorder)

@@ -163,13 +163,13 @@ def train(
     if training.precision == "bf16" and device.type == "cpu" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         print("warning: this processor emulates bf16, slowly: --training.precision fp32 is faster here", file=sys.stderr)
     recipe = experiment.method.recipe(image_channels=preprocess.channels, training=training, device=device)
-    if num_ranks() > 1 and not getattr(recipe, "by_share", False):
+    if num_ranks() > 1 and not recipe.by_share:
         raise ConfigError(
             f"{experiment.name} cannot be trained by several processes: its loss is no mean over the images of a batch",
             code="E_RANKS",
             fix="start it without torchrun",
         )
-    if training.gradient_checkpointing and not getattr(recipe, "recomputes", False):
+    if training.gradient_checkpointing and not recipe.recomputes:
         raise ConfigError(
             f"{experiment.name} has no diffusion network, the one that gradient checkpointing is for",
             code="E_CONFIG",

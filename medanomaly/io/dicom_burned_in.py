@@ -7,11 +7,22 @@ from typing import Literal
 
 import pydicom
 
+from medanomaly.errors import InputError
 from medanomaly.io.dicom import _silent_pydicom, _transfer_syntax
 from medanomaly.io.faults import library_faults
 from medanomaly.io.formats import format_of
 
 UNCHECKED = "the source does not say whether text is burned into its pixels; look before sharing"
+
+
+def refusal(fix: str, path: Path | None = None) -> InputError:
+    """E_BURNED_IN, of a picture that says so, with the way out that the command has."""
+    return InputError(
+        "text is burned into the pixels (BurnedInAnnotation YES), and may name the patient",
+        code="E_BURNED_IN",
+        path=path,
+        fix=fix,
+    )
 
 
 def burned_in_of(path: Path) -> Literal["YES", "NO", ""]:

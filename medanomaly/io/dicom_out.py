@@ -29,6 +29,7 @@ from pydicom.uid import generate_uid
 from medanomaly import __version__
 from medanomaly.errors import InputError
 from medanomaly.files import atomic_write
+from medanomaly.io.dicom_burned_in import refusal
 from medanomaly.io.dicom_capture import capture
 from medanomaly.io.dicom_codes import ALGORITHM_FAMILY, ANOMALY, CATEGORY, NO_UNITS
 from medanomaly.io.dicom_identity import DicomSource, template
@@ -78,11 +79,7 @@ def secondary_capture(
         InputError: E_BURNED_IN, the source says that text is burned into its pixels and nobody allowed it; E_MASK_SIZE.
     """
     if source.burned_in == "YES" and not (source.kept or show_text):
-        raise InputError(
-            "text is burned into the pixels (BurnedInAnnotation YES), and may name the patient",
-            code="E_BURNED_IN",
-            fix="take the map and the mask, or --burned-in keep once somebody has looked",
-        )
+        raise refusal("take the map and the mask, or --burned-in keep once somebody has looked")
     check_size(overlay, source)
     made = capture(overlay, source, study_uid=target.study_uid, photometric="RGB", bits=8, making=common("sc", making))
     if source.burned_in == "YES" and not source.kept:

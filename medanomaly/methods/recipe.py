@@ -29,9 +29,7 @@ class DiffusionTrainer:
     """Denoiser, its moving average and its optimiser. Every draw comes from the generator a step is given."""
 
     by_share = True
-    """Several processes can train it, see :mod:`medanomaly.training.ranks`."""
     recomputes = True
-    """Its network can be checkpointed, see :mod:`medanomaly.diffusion.recompute`."""
 
     def __init__(
         self,
