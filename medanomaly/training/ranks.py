@@ -63,21 +63,27 @@ def joined(environment: Mapping[str, str], device: torch.device, *, timeout_s: f
             fix="start it with torchrun, or unset it",
         )
     with heard(environment["RANK"]):
-        connect(device, datetime.timedelta(seconds=timeout_s))
+        connect(environment.get("TORCHELASTIC_RESTART_COUNT", "0"), device, datetime.timedelta(seconds=timeout_s))
     yield
     # Not after an error: with a rank that is gone, saying goodbye could wait for it.
     dist.destroy_process_group()
 
 
-def connect(device: torch.device, patience: datetime.timedelta) -> None:
+def connect(attempt: str, device: torch.device, patience: datetime.timedelta) -> None:
     """Waits until every process of the job is here, then makes the default group of all.
 
-    In two steps, because what may take long and what may not are told apart: processes start when their machines are ready, but those
-    that are there connect in milliseconds, or, seldom and on a busy machine, never: the side of gloo that is connected to minds no
-    timeout (github.com/pytorch/gloo/issues/520). A launcher can start again what has ended, not what hangs.
+    The launcher's store outlives a restart (torch 2.13, ``_create_c10d_store``), and the addresses of the processes before with it: read
+    too early, they lead nowhere, and the side of gloo that is connected to minds no timeout (github.com/pytorch/gloo/issues/520). So
+    each attempt has names of its own in the store, and what has met must connect soon: a launcher can start again what has ended, not
+    what hangs.
+
+    Args:
+        attempt: how often the launcher has started these processes again.
+        device: where they train.
+        patience: how long a process may wait for another one.
     """
     found, rank, count = next(rendezvous("env://", timeout=patience))
-    store = PrefixStore("medanomaly", found)
+    store = PrefixStore(f"medanomaly/{attempt}", found)
     store.set(f"here/{rank}", "")
     store.wait([f"here/{other}" for other in range(count)], patience)
     place = {"store": store, "rank": rank, "world_size": count, "timeout": patience}

@@ -56,7 +56,7 @@ class GridCase:
     reference: BoolArray | None
 
 
-def method_grid(cases: Sequence[GridCase], methods: Sequence[GridMethod], *, title: str, cell_px: int = 192) -> bytes:
+def method_grid(cases: Sequence[GridCase], methods: Sequence[GridMethod], *, title: str, cell_px: int = 256) -> bytes:
     """PNG of the grid. Scales differ between columns, because the methods' numbers mean different things, and stand above them.
 
     Args:

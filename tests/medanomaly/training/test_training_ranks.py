@@ -146,6 +146,24 @@ def test_ranks_that_would_start_at_different_steps_and_batches_that_cannot_be_sp
         assert batch.endswith("cannot be split evenly over 2 processes [E_RANKS]; use e.g. --training.batch-size 8")
 
 
+def test_what_an_earlier_attempt_left_in_the_launchers_store_is_not_read(tmp_path: Path) -> None:
+    def act(rank: int) -> int:
+        port = int(os.environ["MASTER_PORT"])
+        agent = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False) if rank == 0 else None
+        os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        sums = []
+        for attempt in range(2):
+            os.environ["TORCHELASTIC_RESTART_COUNT"] = str(attempt)
+            if rank == 0:
+                # The other one is first to ask where this one is to be found.
+                time.sleep(1)
+            with joined(os.environ, torch.device("cpu"), timeout_s=60):
+                sums.append(mean_of({"loss": rank * 2.0})["loss"])
+        return 0 if sums == [1.0, 1.0] and (agent is None or agent.port == port) else 1
+
+    assert in_ranks(2, act, tmp_path) == [0, 0]
+
+
 def test_a_connection_that_never_comes_ends_the_process_with_an_error_and_not_never(tmp_path: Path) -> None:
     def act(rank: int) -> int:
         ranks.CONNECT_S = 2
