@@ -21,7 +21,7 @@ from pathlib import Path
 
 from benchmarks.drills.outcome import Outcome, counted, finish
 from benchmarks.drills.processes import Ended, ready, run
-from benchmarks.drills.subjects import Subject, damage, left_behind, localization, training
+from benchmarks.drills.subjects import Subject, damage, in_turn, left_behind, localization, training
 from medanomaly.errors import ResourceError
 from medanomaly.rng import numpy_generator
 
@@ -110,14 +110,12 @@ def main(arguments: list[str] | None = None) -> int:
     ready("train", "localize")
     outcomes = []
     with tempfile.TemporaryDirectory() as name, small_disk(Path(name) / "small") as is_mounted:
-        makers: tuple[Callable[[Path], Subject], ...] = (
+        jobs = in_turn(
+            Path(name),
             lambda root: training(root, num_steps=6, save_every=2),
             lambda root: localization(root, num_images=8),
         )
-        for make in makers:
-            root = Path(name) / str(len(outcomes))
-            root.mkdir()
-            subject = make(root)
+        for subject, root in jobs:
             outcomes.append(drill(subject, "file size", given.count, partial(by_limit, subject), root))
             if is_mounted:
                 needed = sum(path.stat().st_size for path in (root / "first").rglob("*") if path.is_file())

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.drills.outcome import Outcome, counted, finish
 from benchmarks.drills.processes import ready, run
-from benchmarks.drills.subjects import Subject, localization, training
+from benchmarks.drills.subjects import Subject, in_turn, localization, training
 
 MOST_LOST_S = 3.0
 
@@ -53,15 +53,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=10, help="of each kind")
     given = parser.parse_args(arguments)
     ready("train", "localize")
-    outcomes = []
     with tempfile.TemporaryDirectory() as name:
-        for make in (
+        jobs = in_turn(
+            Path(name),
             lambda root: training(root, num_steps=6, save_every=3),
             lambda root: localization(root, num_images=8),
-        ):
-            root = Path(name) / str(len(outcomes))
-            root.mkdir()
-            outcomes.append(frozen(make(root), root, given.count))
+        )
+        outcomes = [frozen(subject, root, given.count) for subject, root in jobs]
     return finish(outcomes, given.out / "frozen_view.json")
 
 

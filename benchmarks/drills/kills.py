@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.drills.outcome import Outcome, counted, finish
 from benchmarks.drills.processes import ready, start
-from benchmarks.drills.subjects import Subject, damage, left_behind, localization, state_step, training
+from benchmarks.drills.subjects import Subject, damage, in_turn, left_behind, localization, state_step, training
 from medanomaly.rng import numpy_generator
 
 
@@ -70,15 +70,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=int, default=16, help="of the localization")
     given = parser.parse_args(arguments)
     ready("train", "localize")
-    outcomes = []
     with tempfile.TemporaryDirectory() as name:
-        for make in (
+        jobs = in_turn(
+            Path(name),
             lambda root: training(root, num_steps=given.steps, save_every=2),
             lambda root: localization(root, num_images=given.images),
-        ):
-            root = Path(name) / str(len(outcomes))
-            root.mkdir()
-            outcomes.append(killed(make(root), root, given.count, given.seed, most_s=60 * given.minutes))
+        )
+        outcomes = [killed(subject, root, given.count, given.seed, most_s=60 * given.minutes) for subject, root in jobs]
     return finish(outcomes, given.out / "kills.json")
 
 

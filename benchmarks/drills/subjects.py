@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,14 @@ def localization(root: Path, *, num_images: int, more: tuple[str, ...] = ()) -> 
         return localize_words(root / "weights", root / "images", out, *more)
 
     return subject("localization", words, root)
+
+
+def in_turn(folder: Path, *makers: Callable[[Path], Subject]) -> Iterator[tuple[Subject, Path]]:
+    """Each job with the folder that it was made in, a new one below ``folder``."""
+    for index, make in enumerate(makers):
+        root = folder / str(index)
+        root.mkdir()
+        yield make(root), root
 
 
 def subject(name: str, words: Callable[[Path], list[str]], root: Path) -> Subject:
