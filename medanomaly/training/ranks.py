@@ -17,12 +17,14 @@ import hashlib
 import os
 import sys
 import threading
+import time
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from medanomaly.errors import CheckpointError, ConfigError, ResourceError
@@ -34,6 +36,8 @@ BUCKET_BYTES = 25 * 2**20
 """Gradients sent together; the message of DistributedDataParallel has this size too."""
 CONNECT_S = 60.0
 """Longest that processes which have met may take to connect."""
+MEET_S = 0.05
+"""Between two looks at who is there."""
 
 
 @contextlib.contextmanager
@@ -63,29 +67,22 @@ def joined(environment: Mapping[str, str], device: torch.device, *, timeout_s: f
             fix="start it with torchrun, or unset it",
         )
     with heard(environment["RANK"]):
-        connect(environment.get("TORCHELASTIC_RESTART_COUNT", "0"), device, datetime.timedelta(seconds=timeout_s))
+        connect(device, datetime.timedelta(seconds=timeout_s))
     yield
     # Not after an error: with a rank that is gone, saying goodbye could wait for it.
     dist.destroy_process_group()
 
 
-def connect(attempt: str, device: torch.device, patience: datetime.timedelta) -> None:
+def connect(device: torch.device, patience: datetime.timedelta) -> None:
     """Waits until every process of the job is here, then makes the default group of all.
 
     The launcher's store outlives a restart (torch 2.13, ``_create_c10d_store``), and the addresses of the processes before with it: read
     too early, they lead nowhere, and the side of gloo that is connected to minds no timeout (github.com/pytorch/gloo/issues/520). So
-    each attempt has names of its own in the store, and what has met must connect soon: a launcher can start again what has ended, not
-    what hangs.
-
-    Args:
-        attempt: how often the launcher has started these processes again.
-        device: where they train.
-        patience: how long a process may wait for another one.
+    those that meet have names of their own in the store (:func:`met`), and what has met must connect soon: a launcher can start again
+    what has ended, not what hangs.
     """
     found, rank, count = next(rendezvous("env://", timeout=patience))
-    store = PrefixStore(f"medanomaly/{attempt}", found)
-    store.set(f"here/{rank}", "")
-    store.wait([f"here/{other}" for other in range(count)], patience)
+    store = PrefixStore(f"medanomaly/{met(found, rank, count, patience)}", found)
     place = {"store": store, "rank": rank, "world_size": count, "timeout": patience}
     with given_up(rank, after_s=CONNECT_S):
         if device.type == "cuda":
@@ -94,6 +91,35 @@ def connect(attempt: str, device: torch.device, patience: datetime.timedelta) ->
             dist.init_process_group("cpu:gloo,cuda:nccl", device_id=torch.device(device), **place)
         else:
             dist.init_process_group("gloo", **place)
+
+
+def met(store: Store, rank: int, count: int, patience: datetime.timedelta) -> str:
+    """A name that only the processes which are here now know, the same for all.
+
+    Everybody leaves a word that nobody has used before. Rank 0 puts the words it finds on a list and waits until each process has
+    seen its own on it; where a word was left by a process that is no more, its successor replaces it, and the list is made anew.
+
+    Raises:
+        RuntimeError: not all came.
+    """
+    own, until = uuid.uuid4().hex, time.monotonic() + patience.total_seconds()
+    words = [f"medanomaly/word/{other}" for other in range(count)]
+    store.set(words[rank], own)
+    store.wait(words, patience)
+    while time.monotonic() < until:
+        if rank == 0:
+            roster = ",".join(store.get(word).decode() for word in words)
+            store.set("medanomaly/roster", roster)
+        else:
+            store.wait(["medanomaly/roster"], patience)
+            roster = store.get("medanomaly/roster").decode()
+        name = hashlib.sha256(roster.encode()).hexdigest()[:16]
+        if roster.split(",")[rank : rank + 1] == [own]:
+            store.set(f"medanomaly/{name}/seen/{rank}", "")
+            if store.check([f"medanomaly/{name}/seen/{other}" for other in range(count)]):
+                return name
+        time.sleep(MEET_S)
+    raise RuntimeError(f"not all {count} processes came in {patience.total_seconds():g} s")
 
 
 @contextlib.contextmanager
