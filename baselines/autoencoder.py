@@ -11,6 +11,7 @@ from monai.networks.nets import BasicUNet
 from torch import Tensor, nn
 
 from medanomaly.checkpoint import load_weights
+from medanomaly.diffusion.inference import for_inference
 from medanomaly.errors import ConfigError
 from medanomaly.methods.checks import check_classes, check_input, uncalibrated
 from medanomaly.rng import initial_weights
@@ -92,9 +93,8 @@ class AutoencoderConfig:
         """The method with trained weights."""
         network = self.network(image_channels)
         load_weights(network, without_calibration(weights), source)
-        return Autoencoder(
-            self, network.to(device).eval(), calibration_of(weights, self.map, source), image_channels=image_channels
-        )
+        ready = for_inference(network, device)
+        return Autoencoder(self, ready, calibration_of(weights, self.map, source), image_channels=image_channels)
 
 
 class Autoencoder:

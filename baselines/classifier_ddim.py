@@ -12,6 +12,7 @@ from medanomaly.checkpoint import load_weights
 from medanomaly.classifiers.loss import noised, one_of_many
 from medanomaly.classifiers.network import ClassifierConfig, NoisyClassifier, log_prob_of
 from medanomaly.diffusion.guidance import classifier_guided
+from medanomaly.diffusion.inference import for_inference
 from medanomaly.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition
 from medanomaly.diffusion.walk import ddim_walk
@@ -103,7 +104,7 @@ class ClassifierDdimConfig:
         for network, prefix in ((denoiser, DENOISER), (classifier, CLASSIFIER)):
             own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
             load_weights(network, own, source)
-            network.to(device).eval().requires_grad_(False)
+            for_inference(network, device).requires_grad_(False)
         return ClassifierDdim(self, denoiser, classifier, calibration_of(weights, self.map, source))
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from baselines.simplex import simplex_noise
 from medanomaly.checkpoint import load_weights
 from medanomaly.diffusion.ancestral import ancestral_walk
+from medanomaly.diffusion.inference import for_inference
 from medanomaly.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition
 from medanomaly.errors import ConfigError
@@ -91,7 +92,7 @@ class NoiseStartConfig:
         """The method with trained weights."""
         denoiser = Denoiser(self.network, image_channels=image_channels, classes=())
         load_weights(denoiser, without_calibration(weights), source)
-        return NoiseStart(self, denoiser.to(device).eval(), calibration_of(weights, self.map, source))
+        return NoiseStart(self, for_inference(denoiser, device), calibration_of(weights, self.map, source))
 
 
 class NoiseStart:

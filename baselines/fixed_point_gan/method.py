@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from baselines.fixed_point_gan.losses import LossWeights, critic_loss, translator_loss
 from baselines.fixed_point_gan.nets import Critic, Translator
 from medanomaly.checkpoint import load_weights
+from medanomaly.diffusion.inference import for_inference
 from medanomaly.errors import ConfigError
 from medanomaly.methods.checks import check_classes, refuse_other_classes, uncalibrated
 from medanomaly.rng import initial_weights
@@ -95,7 +96,7 @@ class FixedPointGanConfig:
         """The method with a trained translator (as its recipe's ``weights()`` gave it)."""
         translator = self.translator(image_channels)
         load_weights(translator, without_calibration(weights), source)
-        return FixedPointGan(self, translator.to(device).eval(), calibration_of(weights, self.map, source))
+        return FixedPointGan(self, for_inference(translator, device), calibration_of(weights, self.map, source))
 
 
 class FixedPointGan:

@@ -14,6 +14,7 @@ from torch import Tensor
 from medanomaly.checkpoint import load_checkpoint, load_weights
 from medanomaly.classifiers.model import ClassifierModelConfig
 from medanomaly.classifiers.network import NoisyClassifier, class_index
+from medanomaly.diffusion.inference import for_inference
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.methods.experiment import ExperimentOf, header_read, kind_of
@@ -150,7 +151,7 @@ def load_classifier(path: Path, device: torch.device) -> Classifier:
     network = NoisyClassifier(config.network, image_channels=experiment.preprocess.channels, classes=config.classes)
     load_weights(network, checkpoint.tensors, str(path))
     return Classifier(
-        network=network.to(device).eval().requires_grad_(False),
+        network=for_inference(network, device).requires_grad_(False),
         schedule=NoiseSchedule.from_config(config.schedule),
         experiment=experiment,
         provenance=provenance,

@@ -15,6 +15,8 @@ from medanomaly.types import EpsFn
 
 LogProbFn = Callable[[Tensor, int], Tensor]
 """(x_t (B, C, H, W), t in 0..T) -> (B,) log-probability of a class."""
+EpsPairFn = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""(x_t (B, C, H, W), t in 0..T) -> the noise predicted for a class and for the null class."""
 
 
 def classifier_free(eps_class: EpsFn, eps_null: EpsFn, guidance_scale: float) -> EpsFn:
@@ -26,9 +28,15 @@ def classifier_free(eps_class: EpsFn, eps_null: EpsFn, guidance_scale: float) ->
         guidance_scale: g; 0 = unconditional, 1 = conditional, > 1 = extrapolated. The paper's w is g - 1.
     """
 
+    return classifier_free_pair(lambda x_t, t: (eps_class(x_t, t), eps_null(x_t, t)), guidance_scale)
+
+
+def classifier_free_pair(eps_pair: EpsPairFn, guidance_scale: float) -> EpsFn:
+    """The same from one function that answers for both classes, which may ask the network for both at once."""
+
     def eps_fn(x_t: Tensor, t: int) -> Tensor:
-        eps = eps_null(x_t, t)
-        return eps + guidance_scale * (eps_class(x_t, t) - eps)
+        eps_class, eps_null = eps_pair(x_t, t)
+        return eps_null + guidance_scale * (eps_class - eps_null)
 
     return eps_fn
 

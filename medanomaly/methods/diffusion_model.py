@@ -10,6 +10,7 @@ import torch
 
 from medanomaly.checkpoint import load_checkpoint, load_weights
 from medanomaly.diffusion.guidance import classifier_free_reverse
+from medanomaly.diffusion.inference import for_inference
 from medanomaly.diffusion.reverse import ReverseFn
 from medanomaly.diffusion.schedule import NoiseSchedule, ScheduleConfig
 from medanomaly.diffusion.unet import Denoiser, NetworkConfig, condition, condition_with_variance
@@ -205,10 +206,8 @@ def load_diffusion_model(path: Path, device: torch.device) -> LoadedModel:
     config = experiment.method
     denoiser = Denoiser(config.network, image_channels=experiment.preprocess.channels, classes=config.classes)
     load_weights(denoiser, without_calibration(checkpoint.tensors), str(path))
-    # Channels last: the same numbers to 3e-6, a sixth less time on a CPU.
-    denoiser = denoiser.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return LoadedModel(
-        denoiser=denoiser.eval().requires_grad_(False),
+        denoiser=for_inference(denoiser, device).requires_grad_(False),
         schedule=NoiseSchedule.from_config(config.schedule),
         experiment=experiment,
         provenance=provenance,

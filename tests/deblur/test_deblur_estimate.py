@@ -131,7 +131,10 @@ def test_turning_the_picture_turns_the_motion() -> None:
 
 
 def test_a_channel_axis_changes_nothing_and_equal_pictures_give_equal_estimates() -> None:
-    assert estimate_motion(moved()[None], max_length_px=14) == found()
+    again = estimate_motion(moved()[None], max_length_px=14)
+    # Sums in float32 depend in their last digits on where in memory a picture lies.
+    assert again.log_likelihood_ratio == pytest.approx(found().log_likelihood_ratio, rel=1e-4)
+    assert (again.length_px, again.angle_deg, again.is_motion) == (found().length_px, found().angle_deg, found().is_motion)
 
 
 def test_another_estimator_fits_the_hook() -> None:

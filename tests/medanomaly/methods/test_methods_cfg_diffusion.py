@@ -6,6 +6,7 @@ import torch
 from toys import SIDE, TINY, gaussian_denoiser, images, net_of, samples, tiny_config, tiny_method
 
 from medanomaly.datasets.dataset import to_batch
+from medanomaly.diffusion import unet
 from medanomaly.diffusion.schedule import NoiseSchedule
 from medanomaly.errors import CheckpointError, ConfigError
 from medanomaly.methods.cfg_diffusion import CfgDiffusion, CfgDiffusionConfig
@@ -64,11 +65,30 @@ def test_the_network_is_asked_for_every_level_of_one_grid_up_and_down() -> None:
     method = exact_method(sampler=SamplerConfig(noise_level=500, num_steps=7, guidance_scale=3.0))
     method.localize(X)
     up = [max(level, 1) - 1 for level in method.levels[:-1]]
-    # On the way down each level is asked for twice: null, then healthy.
-    down = [level - 1 for level in method.levels[:0:-1] for _ in range(2)]
+    # On the way down each level is asked for once for both: healthy, then null.
+    down = [level - 1 for level in method.levels[:0:-1]]
     net = net_of(method.denoiser)
     assert net.asked == up + down
-    assert net.rows == [[2, 2]] * len(up) + [[2, 2], [0, 0]] * (len(down) // 2)
+    assert net.rows == [[2, 2]] * len(up) + [[0, 0, 2, 2]] * len(down)
+
+
+def test_classes_asked_together_and_apart_give_the_same_map(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = tiny_method()
+    together = method.localize(X)
+    monkeypatch.setattr(unet, "JOINT_PIXELS", {"cpu": 2 * len(X) * SIDE**2 - 1})
+    apart = method.localize(X)
+    assert float(together.anomaly_map.max()) > 1e-3
+    torch.testing.assert_close(together.anomaly_map, apart.anomaly_map, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("bound", "calls"), [(2 * 2 * SIDE**2, [[0, 0, 2, 2]]), (2 * 2 * SIDE**2 - 1, [[0, 0], [2, 2]])])
+def test_a_batch_too_large_for_two_classes_is_asked_twice(
+    monkeypatch: pytest.MonkeyPatch, bound: int, calls: list[list[int]]
+) -> None:
+    monkeypatch.setattr(unet, "JOINT_PIXELS", {"cpu": bound})
+    method = exact_method()
+    unet.condition_pair(method.denoiser, "healthy", method.schedule)(images(2), 500)
+    assert net_of(method.denoiser).rows == calls
 
 
 def test_an_observer_follows_the_walk_up_and_then_down() -> None:
