@@ -37,6 +37,7 @@ from medanomaly.evaluation.run_record import begin_run, command_text, data_facts
 from medanomaly.evaluation.shards import refuse_mixed, shard_of
 from medanomaly.files import sha256_of
 from medanomaly.io.options import ReadOptions
+from medanomaly.methods.compiled import Compile, compiles
 from medanomaly.methods.experiment import Experiment, load_trained
 from medanomaly.methods.precision import Precision
 from medanomaly.methods.speeds import Speed
@@ -81,6 +82,7 @@ def localize(
     overwrite: bool = False,
     device: str = "auto",
     precision: Precision = "fp32",
+    compile: Compile = "auto",
     visdom: str | None = None,
     shard: str | None = None,
     quiet: bool = False,
@@ -120,6 +122,7 @@ def localize(
         overwrite: redo a folder made with other settings
         device: auto, cpu, cuda, ...
         precision: of the network: fp32, bf16, fp16 or auto; 16 bits only where they leave the map of the first images alone
+        compile: compile the network's blocks: true, false, or auto (on a GPU, for jobs of 256 images or more)
         visdom: show the walks and maps at this address, e.g. http://127.0.0.1:8097, where `medanomaly live` listens
         shard: do one part of the job, e.g. 2/8; auto or auto/8 asks torchrun, a SLURM array or a Kubernetes Indexed Job which one
         quiet: no progress bar
@@ -163,7 +166,7 @@ def localize(
     )
     channels = trained.experiment.preprocess.channels
     options = ReadOptions(channels=channels, allow_color=allow_color, frame=frame, nan_to=nan_to)
-    computing = lowered(trained, precision, records, where, options)
+    computing = lowered(trained, precision, records, where, options, compiles(compile, trained.method, where, len(records)))
     make_folder(out)
     path = path / "model.safetensors" if path.is_dir() else path
     # No frame and frame 0 read the same of a file that has one; colour that was refused before changes no image that was done.
@@ -178,6 +181,7 @@ def localize(
     journal = out if mine is None else mine.folder(out)
     content |= {"ids": "kept"} if keep_patient and num_renamed else {}
     content |= {} if computing.precision == "fp32" else {"precision": computing.precision}
+    content |= {"compiled": True} if computing.compiled else {}
     # One level is what there was before there could be several: such a job goes on.
     sampler = experiment["method"].get("sampler", {})
     if sampler.get("noise_levels") is None:
@@ -204,7 +208,7 @@ def localize(
             environment=environment(),
             started_unix_s=started,
             weights_sha256=content["weights"],
-            settings=to_dict(settings) | {"frame": frame, "nan_to": nan_to, "precision": computing.precision} | sharpening,
+            settings=to_dict(settings) | {"frame": frame, "nan_to": nan_to} | computing.facts() | sharpening,
         )
 
     with (
@@ -231,7 +235,7 @@ def localize(
     reasons = ", ".join(f"{code}: {count}" for code, count in sorted(summary.reasons.items()))
     print(f"{summary.ok} localized, {summary.skipped} already there, {summary.failed} failed{f' ({reasons})' if reasons else ''}")
     print(about_withheld(withheld) + about_names(0 if keep_patient else num_renamed), end="")
-    if precision != "fp32":
+    if precision != "fp32" or computing.compiled:
         print(f"precision {computing.why}")
     if sharpener is not None:
         print(f"deblurring with {sharpener.restorer.name}: {sharpener.said()}")

@@ -61,7 +61,8 @@ def plain(message: str) -> str:
     if wrong is None:
         return text
     kinds = re.findall(r"Expected an? (?:<class '(\w+)'>|(?:typing\.)?(.+?))(?= - |$)", wrong[2])
-    wanted = " or ".join(TYPE_NAMES.get(simple, other.replace("Literal", "one of ")) or simple for simple, other in kinds)
+    others = [re.sub(r"^Literal\['(\w+)'\]$", r"\1", other).replace("Literal", "one of ") for _, other in kinds]
+    wanted = " or ".join(TYPE_NAMES.get(simple, other) or simple for (simple, _), other in zip(kinds, others, strict=True))
     return f"--{wrong[1]} must be {wanted or 'of another type'}, got {wrong[3]}"
 
 

@@ -1,4 +1,4 @@
-"""The option ``--precision`` of the commands that localize: checked on the first images that can be read."""
+"""The options ``--precision`` and ``--compile`` of the commands that localize: checked on the first images that can be read."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ def lowered(
     records: Iterable[Record],
     device: torch.device,
     options: ReadOptions | None = None,
+    compiled: bool = False,
 ) -> Lowered:
-    """The method in the precision asked for; fp32 where no image can be read to check another on.
+    """The method in the precision asked for, compiled or not; plain fp32 where no image can be read to check another on.
 
     Raises:
-        ConfigError: as :func:`choose_precision`.
+        MedanomalyError: as :func:`choose_precision`.
     """
-    x = None if precision == "fp32" else first_images(trained, records, options)
+    x = first_images(trained, records, options) if precision != "fp32" or compiled else None
     if x is None:
-        return Lowered(trained.method, "fp32", 0.0, "fp32")
-    return choose_precision(trained.method, x.to(device), precision)
+        return Lowered(trained.method, "fp32", False, 0.0, "fp32")
+    return choose_precision(trained.method, x.to(device), precision, compiled=compiled)
 
 
 def first_images(trained: TrainedMethod, records: Iterable[Record], options: ReadOptions | None) -> Tensor | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from cli_builders import write_folder
 
 from medanomaly.cli.main import main
 from medanomaly.methods import precision
+from medanomaly.methods.compiled import with_compiled_blocks
 
 
 def localize(checkpoint: Path, source: Path, out: Path, *options: str) -> int:
@@ -36,11 +38,25 @@ def test_a_job_in_16_bits_says_what_that_does_to_the_map(
     assert "E_CHANGED" in capsys.readouterr().err
 
 
+def test_a_compiled_job_is_another_job_and_says_how_it_computed(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(precision, "with_compiled_blocks", partial(with_compiled_blocks, backend="eager"))
+    write_folder(tmp_path / "images", 2)
+    assert localize(checkpoint, tmp_path / "images", tmp_path / "out", "--compile", "true") == 0
+    assert "precision fp32; compiling its blocks took" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["settings"]["compiled"] is True
+    assert localize(checkpoint, tmp_path / "images", tmp_path / "out") == 2
+    assert "E_CHANGED" in capsys.readouterr().err
+    assert localize(checkpoint, tmp_path / "images", tmp_path / "other", "--compile", "maybe") == 2
+    assert "--compile must be true or false or auto, got maybe" in capsys.readouterr().err
+
+
 def test_a_format_that_spoils_the_map_is_refused_before_anything_is_written(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_folder(tmp_path / "images", 1)
-    monkeypatch.setattr(precision.choose_precision, "__kwdefaults__", {"tolerance": 1e-9})
+    monkeypatch.setattr(precision.choose_precision, "__kwdefaults__", {"compiled": False, "tolerance": 1e-9})
     assert localize(checkpoint, tmp_path / "images", tmp_path / "out", "--precision", "bf16") == 2
     assert "E_PRECISION" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
