@@ -1,7 +1,7 @@
 """Network evaluations and training steps a second, by precision, memory layout, compilation and batch; ratios of one run.
 
-    python -m benchmarks.network_speed gray64-cfg --batch 16 --precision fp32 bf16 --layout first last --out speed.json
-    python -m benchmarks.network_speed cxr256-cfg --batch 16 32 --precision bf16 --layout last --compile false true --device cuda
+    python -m benchmarks.network_speed gray64-cfg --batch 16 --precision fp32 bf16 --layout first last ready --out speed.json
+    python -m benchmarks.network_speed cxr256-cfg --batch 16 32 --precision bf16 --layout ready --compile no blocks whole --device cuda
 
 The preset's network with random weights: what it costs does not depend on them. Variants take turns, so that other work on the machine
 meets all alike; each number is a median. On a CPU it is processor time of this process with --threads threads (1), on a GPU wall time
@@ -25,8 +25,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from medanomaly.diffusion.inference import for_inference
 from medanomaly.diffusion.unet import Denoiser
 from medanomaly.methods.cfg_diffusion import CfgDiffusionConfig
+from medanomaly.methods.compiled import compile_blocks
 from medanomaly.methods.diffusion_model import DiffusionModelConfig
 from medanomaly.presets import MODEL_PRESETS, PRESETS
 
@@ -39,11 +41,14 @@ class Variant:
 
     precision: str
     layout: str
-    compiled: bool
+    """first or last, where the channels are; ready = last and all else that medanomaly.diffusion.inference does."""
+    compiled: str
+    """no, blocks or whole."""
     batch: int
 
     def __str__(self) -> str:
-        return f"{self.precision}, channels {self.layout}{', compiled' if self.compiled else ''}, batch {self.batch}"
+        layout = "ready for inference" if self.layout == "ready" else f"channels {self.layout}"
+        return f"{self.precision}, {layout}{'' if self.compiled == 'no' else f', {self.compiled} compiled'}, batch {self.batch}"
 
 
 def denoiser_of(preset: str) -> tuple[Denoiser, int]:
@@ -60,17 +65,22 @@ def denoiser_of(preset: str) -> tuple[Denoiser, int]:
 def inputs(network: Denoiser, size: int, variant: Variant, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """(x_t, levels, labels) of one evaluation."""
     x = torch.randn(variant.batch, network.image_channels, size, size, device=device)
-    x = x.to(memory_format=torch.channels_last) if variant.layout == "last" else x
+    x = x if variant.layout == "first" else x.to(memory_format=torch.channels_last)
     levels = torch.full((variant.batch,), 300, device=device)
     return x, levels, torch.full_like(levels, network.null_index)
 
 
 def prepared(network: Denoiser, variant: Variant, device: torch.device, *, weights: torch.dtype) -> nn.Module:
     """A copy on the device in the variant's layout, with weights of this type."""
-    copied = copy.deepcopy(network).to(device, weights)
+    copied = copy.deepcopy(network)
+    if variant.layout == "ready":
+        copied = for_inference(copied, device)
+    copied = copied.to(device, weights)
     if variant.layout == "last":
         copied = copied.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return torch.compile(copied) if variant.compiled else copied  # type: ignore[return-value]
+    if variant.compiled == "blocks":
+        compile_blocks(copied)
+    return torch.compile(copied) if variant.compiled == "whole" else copied  # type: ignore[return-value]
 
 
 def evaluation(network: Denoiser, size: int, variant: Variant, device: torch.device) -> Callable[[], object]:
@@ -151,8 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("preset", choices=sorted({**PRESETS, **MODEL_PRESETS}))
     parser.add_argument("--what", choices=("evaluation", "training"), default="evaluation")
     parser.add_argument("--precision", nargs="+", choices=sorted(DTYPES), default=["fp32", "bf16"])
-    parser.add_argument("--layout", nargs="+", choices=("first", "last"), default=["first", "last"])
-    parser.add_argument("--compile", nargs="+", choices=("false", "true"), default=["false"])
+    parser.add_argument("--layout", nargs="+", choices=("first", "last", "ready"), default=["first", "last", "ready"])
+    parser.add_argument("--compile", nargs="+", choices=("no", "blocks", "whole"), default=["no"])
     parser.add_argument("--batch", nargs="+", type=int, default=[16])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -164,11 +174,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     network, size = denoiser_of(chosen.preset)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network.eval()(
-            *inputs(network, size, Variant(precision="fp32", layout="first", compiled=False, batch=1), torch.device("cpu"))
+            *inputs(network, size, Variant(precision="fp32", layout="first", compiled="no", batch=1), torch.device("cpu"))
         )
+    if chosen.what == "training" and "ready" in chosen.layout:
+        raise SystemExit("a network ready for inference is not trained: --layout first last")
     made = evaluation if chosen.what == "evaluation" else training_step
     variants = [
-        Variant(precision=precision, layout=layout, compiled=compiled == "true", batch=batch)
+        Variant(precision=precision, layout=layout, compiled=compiled, batch=batch)
         for precision, layout, compiled, batch in itertools.product(chosen.precision, chosen.layout, chosen.compile, chosen.batch)
     ]
     rows = measured({variant: made(network, size, variant, device) for variant in variants}, device, chosen.repeats)

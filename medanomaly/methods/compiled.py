@@ -21,6 +21,7 @@ MAX_SHAPES = 64
 """Shapes of one block that are compiled before PyTorch gives up and runs the rest as it is; its own default is 8."""
 
 Method = TypeVar("Method", bound=AnomalyMethod)
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def num_blocks(method: AnomalyMethod) -> int:
@@ -36,16 +37,20 @@ def with_compiled_blocks(method: Method, backend: str = "inductor") -> Method:
         method: to copy.
         backend: of torch.compile; "eager" traces the blocks and generates no code.
     """
-    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MAX_SHAPES)
     made = copy.copy(method)
     for name, value in list(vars(method).items()):
         if isinstance(value, nn.Module):
-            network = copy.deepcopy(value)
-            for block in network.modules():
-                if isinstance(block, BLOCKS):
-                    block.compile(backend=backend)
-            setattr(made, name, network)
+            setattr(made, name, compile_blocks(copy.deepcopy(value), backend))
     return made
+
+
+def compile_blocks(network: Network, backend: str = "inductor") -> Network:
+    """The network itself, its blocks to be compiled when they first run."""
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, MAX_SHAPES)
+    for block in network.modules():
+        if isinstance(block, BLOCKS):
+            block.compile(backend=backend)
+    return network
 
 
 def compiles(choice: Compile, method: AnomalyMethod, device: torch.device, num_images: int) -> bool:

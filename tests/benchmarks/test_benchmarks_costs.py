@@ -30,7 +30,7 @@ def test_every_variant_is_measured_and_compared_with_the_first(tmp_path: Path, m
 def test_speed_is_of_images_and_not_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1.0, 2.0])
     monkeypatch.setattr(network_speed, "seconds", lambda _call, _device: next(times))
-    one, four = (Variant(precision="fp32", layout="first", compiled=False, batch=batch) for batch in (1, 4))
+    one, four = (Variant(precision="fp32", layout="first", compiled="no", batch=batch) for batch in (1, 4))
     rows = measured({one: lambda: None, four: lambda: None}, torch.device("cpu"), 1)
     assert [row["speed"] for row in rows] == [1.0, 2.0]
     assert [row["images_per_s"] for row in rows] == [1.0, 2.0]
