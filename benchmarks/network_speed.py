@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("preset", choices=sorted({**PRESETS, **MODEL_PRESETS}))
     parser.add_argument("--what", choices=("evaluation", "training"), default="evaluation")
     parser.add_argument("--precision", nargs="+", choices=sorted(DTYPES), default=["fp32", "bf16"])
-    parser.add_argument("--layout", nargs="+", choices=("first", "last", "ready"), default=["first", "last", "ready"])
+    parser.add_argument("--layout", nargs="+", choices=("first", "last", "ready"), help="default: all that apply")
     parser.add_argument("--compile", nargs="+", choices=("no", "blocks", "whole"), default=["no"])
     parser.add_argument("--batch", nargs="+", type=int, default=[16])
     parser.add_argument("--repeats", type=int, default=5)
@@ -176,12 +176,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         network.eval()(
             *inputs(network, size, Variant(precision="fp32", layout="first", compiled="no", batch=1), torch.device("cpu"))
         )
-    if chosen.what == "training" and "ready" in chosen.layout:
+    layouts = chosen.layout or (["first", "last"] if chosen.what == "training" else ["first", "last", "ready"])
+    if chosen.what == "training" and "ready" in layouts:
         raise SystemExit("a network ready for inference is not trained: --layout first last")
     made = evaluation if chosen.what == "evaluation" else training_step
     variants = [
         Variant(precision=precision, layout=layout, compiled=compiled, batch=batch)
-        for precision, layout, compiled, batch in itertools.product(chosen.precision, chosen.layout, chosen.compile, chosen.batch)
+        for precision, layout, compiled, batch in itertools.product(chosen.precision, layouts, chosen.compile, chosen.batch)
     ]
     rows = measured({variant: made(network, size, variant, device) for variant in variants}, device, chosen.repeats)
     about = {

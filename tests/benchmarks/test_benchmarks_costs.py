@@ -21,10 +21,12 @@ def test_every_variant_is_measured_and_compared_with_the_first(tmp_path: Path, m
     words = ["mnist-ddpm", "--precision", "fp32", "bf16", "--batch", "1", "2", "--repeats", "1", "--device", "cpu"]
     assert network_speed.main([*words, "--out", str(tmp_path / "speed.json")]) == 0
     found = json.loads((tmp_path / "speed.json").read_text())
-    assert len(found["rows"]) == 2 * 2 * 2
+    assert [row["layout"] for row in found["rows"]] == 2 * [layout for layout in ("first", "last", "ready") for _ in range(2)]
     assert found["rows"][0]["speed"] == 1
     assert found["gflop_per_evaluation"] > 0
-    assert network_speed.main([*words[:-2], "--layout", "last", "--what", "training", "--batch", "1", "--device", "cpu"]) == 0
+    assert network_speed.main([*words[:-2], "--what", "training", "--batch", "1", "--device", "cpu"]) == 0
+    with pytest.raises(SystemExit, match="not trained"):
+        network_speed.main([*words, "--layout", "ready", "--what", "training"])
 
 
 def test_speed_is_of_images_and_not_of_calls(monkeypatch: pytest.MonkeyPatch) -> None:
