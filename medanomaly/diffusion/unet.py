@@ -163,16 +163,14 @@ def condition(denoiser: Denoiser, name: str | None, schedule: NoiseSchedule) -> 
 def condition_pair(denoiser: Denoiser, name: str, schedule: NoiseSchedule) -> EpsPairFn:
     """Noise predictor for a class by name and for the null class, asked as one batch where that is faster."""
     one, null = condition(denoiser, name, schedule), condition(denoiser, None, schedule)
-    rows, channels = (denoiser.index(name), denoiser.null_index), denoiser.image_channels
+    rows = (denoiser.index(name), denoiser.null_index)
 
     def eps_pair(x_t: Tensor, t: int) -> tuple[Tensor, Tensor]:
         if 2 * x_t[:, 0].numel() > JOINT_PIXELS.get(x_t.device.type, 0):
             return one(x_t, t), null(x_t, t)
         both = torch.cat((x_t, x_t))
-        levels = torch.full((len(both),), t, dtype=torch.int64, device=x_t.device)
-        labels = torch.cat([torch.full_like(levels[: len(x_t)], row) for row in rows])
-        output = denoiser(both, levels, labels)
-        eps = eps_from_output(output[:, :channels], both, levels, schedule, denoiser.config.prediction)
+        labels = torch.cat([torch.full((len(x_t),), row, dtype=torch.int64, device=x_t.device) for row in rows])
+        eps, _ = asked(denoiser, both, t, labels, schedule)
         return eps[: len(x_t)], eps[len(x_t) :]
 
     return eps_pair
@@ -180,12 +178,18 @@ def condition_pair(denoiser: Denoiser, name: str, schedule: NoiseSchedule) -> Ep
 
 def condition_with_variance(denoiser: Denoiser, name: str | None, schedule: NoiseSchedule) -> ReverseFn:
     """The same with the variance channels, from one evaluation; they are None where the network has not learned any."""
-    row, channels = denoiser.index(name), denoiser.image_channels
+    row = denoiser.index(name)
 
     def reverse_fn(x_t: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-        levels = torch.full((len(x_t),), t, dtype=torch.int64, device=x_t.device)
-        output = denoiser(x_t, levels, torch.full_like(levels, row))
-        eps = eps_from_output(output[:, :channels], x_t, levels, schedule, denoiser.config.prediction)
-        return eps, output[:, channels:] if denoiser.config.learn_sigma else None
+        labels = torch.full((len(x_t),), row, dtype=torch.int64, device=x_t.device)
+        return asked(denoiser, x_t, t, labels, schedule)
 
     return reverse_fn
+
+
+def asked(denoiser: Denoiser, x_t: Tensor, t: int, labels: Tensor, schedule: NoiseSchedule) -> tuple[Tensor, Tensor | None]:
+    """(noise, variance channels or None) of images (B, C, H, W) at one level, each with its row of the class embedding."""
+    levels, channels = torch.full_like(labels, t), denoiser.image_channels
+    output = denoiser(x_t, levels, labels)
+    eps = eps_from_output(output[:, :channels], x_t, levels, schedule, denoiser.config.prediction)
+    return eps, output[:, channels:] if denoiser.config.learn_sigma else None

@@ -103,23 +103,25 @@ def choose_precision(
         ConfigError: E_PRECISION, the named format changes the map by more; E_CONFIG, an unknown name, or nothing to compile.
         ResourceError: E_COMPILE, the blocks cannot be compiled here.
     """
+    chosen = choose_rounded(method, x, precision, tolerance)
+    return choose_compiled(chosen, x, tolerance) if compiled else chosen
+
+
+def choose_rounded(method: AnomalyMethod, x: Tensor, precision: Precision, tolerance: float) -> Lowered:
+    """The method in the precision asked for, if the map allows it; arguments as of :func:`choose_precision`."""
     if precision not in get_args(Precision):
         raise ConfigError(f"precision must be one of {', '.join(get_args(Precision))}, got {precision!r}", code="E_CONFIG")
     wanted = faster(x.device) if precision == "auto" else precision
     if wanted is None or wanted == "fp32":
-        plain = Lowered(
-            method, "fp32", False, 0.0, "fp32" if precision == "fp32" else "fp32: this device has no faster 16-bit format"
-        )
-        return choose_compiled(plain, x, tolerance) if compiled else plain
+        why = "fp32" if precision == "fp32" else "fp32: this device has no faster 16-bit format"
+        return Lowered(method, "fp32", False, 0.0, why)
     lowered = in_precision(method, wanted)
     change, on_images = changed(method, lowered, x)
     said = f"{wanted} changes the map of {on_images} by {100 * change:.2g} % (relative L2)"
     if change <= tolerance:
-        rounded_to = Lowered(lowered, wanted, False, change, said)
-        return choose_compiled(rounded_to, x, tolerance) if compiled else rounded_to
+        return Lowered(lowered, wanted, False, change, said)
     if precision == "auto":
-        plain = Lowered(method, "fp32", False, 0.0, f"fp32: {said}, more than {100 * tolerance:.2g} %")
-        return choose_compiled(plain, x, tolerance) if compiled else plain
+        return Lowered(method, "fp32", False, 0.0, f"fp32: {said}, more than {100 * tolerance:.2g} %")
     raise ConfigError(f"{said}, more than {100 * tolerance:.2g} %", code="E_PRECISION", fix="use --precision fp32")
 
 
